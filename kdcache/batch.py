@@ -1,0 +1,107 @@
+"""Padded batches: the one thing that streams make, losses read and trainers move.
+
+Shapes: B batch, T encoder frames, U labels, C kept classes of a node or frame, K kept class
+ids, D hidden size, N audio samples, F feature frames, M mel bands. ``*_B`` are lengths
+(int64). What lies beyond a length is padding, whose value means nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LatticeBatch:
+    """Teacher posteriors of lattice nodes (see ``kdcache.codec.records.LatticeRecord``).
+
+    Attributes:
+        logp_BTUC: float32 (B, T, U+1, 3+K): blank, label, K more, rest; normalised.
+        ids_BTUK: int64 (B, T, U+1, K); −1 where there is no such class.
+        frames_B: T of each utterance.
+        labels_B: U of each utterance.
+    """
+
+    logp_BTUC: Tensor
+    ids_BTUK: Tensor
+    frames_B: Tensor
+    labels_B: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PosteriorBatch:
+    """Teacher posteriors of frames or tokens, top-k and rest.
+
+    Attributes:
+        logp_BNC: float32 (B, N, K+1): K classes, rest last; normalised.
+        ids_BNK: int64 (B, N, K).
+        lengths_B: N of each utterance.
+    """
+
+    logp_BNC: Tensor
+    ids_BNK: Tensor
+    lengths_B: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class VectorBatch:
+    """Teacher vectors: hidden states or features.
+
+    Attributes:
+        values_BTD: float32.
+        lengths_B: T of each utterance.
+    """
+
+    values_BTD: Tensor
+    lengths_B: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Utterances with the student's input, the reference and the teacher's targets.
+
+    Attributes:
+        ids: utterance ids, in row order.
+        texts: transcripts.
+        labels_BU: int64 token ids.
+        label_lengths_B: U of each utterance.
+        audio_BN: float32 samples in [−1, 1], or ``None`` where features are streamed.
+        audio_lengths_B: N of each utterance.
+        targets: by the target's name in the cache.
+    """
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    labels_BU: Tensor
+    label_lengths_B: Tensor
+    audio_BN: Tensor | None
+    audio_lengths_B: Tensor | None
+    targets: dict[str, LatticeBatch | PosteriorBatch | VectorBatch]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lattice(self) -> LatticeBatch:
+        """The target named ``lattice``; KeyError by that name if it was not streamed."""
+        target = self.targets["lattice"]
+        assert isinstance(target, LatticeBatch)
+        return target
+
+
+MovableT = TypeVar("MovableT", Batch, LatticeBatch, PosteriorBatch, VectorBatch)
+
+
+def to_device(batch: MovableT, device: torch.device | str) -> MovableT:
+    """The same batch with every tensor on ``device``."""
+    moved: dict[str, object] = {}
+    for item in fields(batch):
+        value = getattr(batch, item.name)
+        if isinstance(value, Tensor):
+            moved[item.name] = value.to(device, non_blocking=True)
+        elif isinstance(value, dict):
+            moved[item.name] = {name: to_device(part, device) for name, part in value.items()}
+    return replace(batch, **moved)  # type: ignore[arg-type]

@@ -1,0 +1,120 @@
+"""``kdcache status``, ``inspect`` and ``verify``: looking at a cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kdcache.cli.plumbing import cache_argument, echo_json, example, json_option, say
+
+if TYPE_CHECKING:
+    from kdcache.inspect.coverage import Coverage
+    from kdcache.store import Cache
+
+COMPLETE, DAMAGED, INCOMPLETE = 0, 1, 3
+
+
+@click.command(
+    epilog=example(
+        "kdcache status runs/cache",
+        "kdcache status runs/cache --manifest data/train.jsonl --json",
+    )
+)
+@cache_argument
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    help="The corpus that should be in CACHE: tells what is left of it.",
+)
+@json_option
+def status(cache: str, manifest: Path | None, as_json: bool) -> int:
+    """Show how far an extraction is.
+
+    Reads what is committed in CACHE, while extractions run or after them, on any machine that
+    sees it. With a manifest the exit code is 3 until every utterance of it is in the cache.
+    """
+    from kdcache.inspect.summary import summarise
+    from kdcache.inspect.text import status_lines
+    from kdcache.store import open_cache
+
+    opened = open_cache(cache)
+    coverage = _coverage(opened, manifest) if manifest else None
+    summary = summarise(opened)
+    if as_json:
+        names = ("path", "units", "utterances", "hours", "failed", "bytes")
+        values = {name: value for name, value in summary.to_dict().items() if name in names}
+        echo_json({**values, "corpus": coverage.to_dict() if coverage else None})
+    else:
+        click.echo("\n".join(status_lines(summary, coverage)))
+    return COMPLETE if coverage is None or coverage.complete else INCOMPLETE
+
+
+def _coverage(cache: Cache, manifest: Path) -> Coverage:
+    from kdcache.corpus import read_manifest
+    from kdcache.inspect.coverage import measure_coverage
+
+    return measure_coverage(cache, read_manifest(manifest))
+
+
+@click.command(
+    epilog=example(
+        "kdcache inspect runs/cache",
+        "kdcache inspect runs/cache --utt 1188-133604-0003",
+    )
+)
+@cache_argument
+@click.option("--utt", "utterance", metavar="ID", help="Show this one utterance.")
+@click.option("--digest", is_flag=True, help="Show the content digest as well.")
+@json_option
+def inspect(cache: str, utterance: str | None, digest: bool, as_json: bool) -> None:
+    """Show what a cache holds.
+
+    Of CACHE: its teacher, tokenizer and targets, how they are packed, what that cost in bytes
+    and lost in fidelity, and how to open it in Python. Fidelity is the divergence (kl, nats
+    per node or frame) of the teacher's posteriors from what the cache gives back: over the
+    kept classes (kl_mean, kl_max) and over the whole vocabulary (kl_full_mean, kl_full_max).
+    """
+    from kdcache.inspect.summary import summarise
+    from kdcache.inspect.text import summary_lines, utterance_lines
+    from kdcache.inspect.utterance import summarise_utterance
+    from kdcache.store import open_cache
+
+    opened = open_cache(cache)
+    if utterance is not None:
+        found = summarise_utterance(opened, utterance)
+        data, lines = found.to_dict(), utterance_lines(found)
+    else:
+        summary = summarise(opened, digest=digest)
+        data, lines = summary.to_dict(), summary_lines(summary, next(iter(opened), None))
+    if as_json:
+        echo_json(data)
+    else:
+        click.echo("\n".join(lines))
+
+
+@click.command(epilog=example("kdcache verify runs/cache"))
+@cache_argument
+@json_option
+def verify(cache: str, as_json: bool) -> int:
+    """Check every stored byte of a cache.
+
+    Reads all files of CACHE and compares them with the hashes that were written with them.
+    What is damaged is named by file and utterance; the exit code is then 1.
+    """
+    from kdcache.cli.progress import progress
+    from kdcache.store import verify as verify_cache
+
+    with progress("Verifying", unit="files") as shown:
+        damage = verify_cache(cache, shown.update)
+    if as_json:
+        keys = ("file", "utterance", "what")
+        found = [{key: getattr(item, key) for key in keys} for item in damage]
+        echo_json({"path": cache, "clean": not damage, "damage": found})
+    else:
+        for item in damage:
+            spoilt = f", utterance {item.utterance}" if item.utterance else ""
+            click.echo(f"{item.file}{spoilt}: {item.what}")
+        say(f"{cache}: {len(damage)} damaged" if damage else f"{cache}: clean")
+    return DAMAGED if damage else COMPLETE

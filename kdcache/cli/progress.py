@@ -1,0 +1,120 @@
+"""How far a long command is: a bar on a terminal, now and then a line elsewhere.
+
+Progress goes to stderr, so that stdout stays clean for data. ``NO_COLOR`` is respected. A
+log file or a cluster's job page gets plain lines, at most one in ``EVERY`` seconds, and one
+at the end.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+EVERY = 15.0
+"""Seconds between two plain lines."""
+
+
+class Progress(Protocol):
+    """What a command tells while it works."""
+
+    def update(self, done: float, total: float | None = None, note: str = "") -> None:
+        """So much is done, of so much; the last total and note stand where none is given."""
+        ...
+
+
+@contextmanager
+def progress(label: str, total: float | None = None, unit: str = "") -> Iterator[Progress]:
+    """Show progress while the block runs.
+
+    Args:
+        label: what is being done, such as ``Verifying``.
+        total: how much there is to do, where that is known already.
+        unit: what is counted, such as ``shards``.
+    """
+    if sys.stderr.isatty():
+        with _bar() as bar:
+            yield _Bar(bar, bar.add_task(label, total=total, unit=unit, note=""))
+    else:
+        lines = _Lines(label, total, unit)
+        yield lines
+        lines.finish()
+
+
+def _bar() -> RichProgress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+    )
+
+
+class _Bar:
+    """A bar of rich."""
+
+    def __init__(self, bar: RichProgress, task: TaskID) -> None:
+        self._bar, self._task, self._note = bar, task, ""
+
+    def update(self, done: float, total: float | None = None, note: str = "") -> None:
+        self._note = note or self._note
+        self._bar.update(self._task, completed=done, total=total, note=self._note)
+
+
+class _Lines:
+    """Plain lines."""
+
+    def __init__(
+        self,
+        label: str,
+        total: float | None,
+        unit: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._label, self._total, self._unit, self._clock = label, total, unit, clock
+        self._done, self._note = 0.0, ""
+        self._shown = ""
+        self._last = clock()
+
+    def update(self, done: float, total: float | None = None, note: str = "") -> None:
+        self._done = done
+        self._total = self._total if total is None else total
+        self._note = note or self._note
+        if self._clock() - self._last >= EVERY:
+            self._show()
+
+    def finish(self) -> None:
+        """The last line, unless it was told already or there was nothing to tell."""
+        if self._done and self._line() != self._shown:
+            self._show()
+
+    def _show(self) -> None:
+        self._last = self._clock()
+        self._shown = self._line()
+        click.echo(self._shown, err=True)
+
+    def _line(self) -> str:
+        of_total = f" of {self._total:.12g}" if self._total is not None else ""
+        parts = [f"{self._done:.12g}{of_total}", self._unit, self._note]
+        return f"{self._label}: {' '.join(part for part in parts if part)}"

@@ -1,0 +1,30 @@
+"""Arrays ↔ bytes: how decoded targets are packed for a store. numpy only."""
+
+from kdcache.codec.ids import MAX_VOCABULARY, check_vocabulary
+from kdcache.codec.lattice import LatticeCodec
+from kdcache.codec.logprob import Fp16LogProb, Log8LogProb, LogProbQuantiser
+from kdcache.codec.posterior import PosteriorCodec
+from kdcache.codec.protocol import ColumnSpec, RecordCodec
+from kdcache.codec.records import LatticeRecord, PosteriorRecord, Record, VectorRecord
+from kdcache.codec.registry import codec_names, make_codec
+from kdcache.codec.vector import Fp16VectorCodec, Int8VectorCodec
+
+__all__ = [
+    "MAX_VOCABULARY",
+    "ColumnSpec",
+    "Fp16LogProb",
+    "Fp16VectorCodec",
+    "Int8VectorCodec",
+    "LatticeCodec",
+    "LatticeRecord",
+    "Log8LogProb",
+    "LogProbQuantiser",
+    "PosteriorCodec",
+    "PosteriorRecord",
+    "Record",
+    "RecordCodec",
+    "VectorRecord",
+    "check_vocabulary",
+    "codec_names",
+    "make_codec",
+]

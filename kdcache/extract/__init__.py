@@ -1,0 +1,20 @@
+"""Extraction: Ray actors run a teacher over a corpus and commit what is kept, shard by shard.
+
+    from kdcache.config import load_config
+    from kdcache.extract import ExtractConfig, run_extract
+    report = run_extract(load_config("extract.yaml", ExtractConfig))
+
+- ``plan``: corpus → units → batches, a pure function of what is missing
+- ``worker``: unit → packed utterances and failures, with a teacher and without Ray
+- ``queue``, ``pool``: who gets which unit, and what becomes of it when its actor dies
+- ``actor``, ``cluster``: the two files that know Ray
+- ``driver``: the whole, from a configuration to a report
+"""
+
+from __future__ import annotations
+
+from kdcache.extract.config import ExtractConfig
+from kdcache.extract.driver import prepare, run_extract
+from kdcache.extract.report import ExtractReport, Snapshot
+
+__all__ = ["ExtractConfig", "ExtractReport", "Snapshot", "prepare", "run_extract"]

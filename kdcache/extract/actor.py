@@ -1,0 +1,174 @@
+"""Teacher actors: they load the teacher once, then take units and commit them themselves.
+
+Small values go back to the driver, never arrays. Restarts and retries are the pool's
+business, not Ray's: it alone knows which unit killed how many actors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from kdcache.errors import KdcacheError, SpecMismatchError
+from kdcache.extract.pool import ActorLostError, Done
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from kdcache.extract.cluster import Crew
+    from kdcache.extract.config import ExtractConfig
+    from kdcache.extract.plan import Unit
+    from kdcache.extract.worker import UnitWorker
+    from kdcache.store import CacheSpec, CacheWriter
+
+_TOLD = 300
+"""Characters of Ray's account of a death that are passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What every actor of a run is told.
+
+    Attributes:
+        config: of the run.
+        spec: of the cache; what the driver found must be what the actor finds.
+        device: where the teacher runs.
+    """
+
+    config: ExtractConfig
+    spec: CacheSpec
+    device: str
+
+
+class ExtractActor:
+    """One teacher in one process. Errors that kdcache knows are returned, not raised: a raised
+    one would come back wrapped in Ray's."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._worker: UnitWorker
+        self._writer: CacheWriter
+
+    def start(self) -> KdcacheError | None:
+        """Load the teacher, open the cache and rehearse."""
+        try:
+            self._start()
+        except KdcacheError as error:
+            return error
+        return None
+
+    def extract(self, unit: Unit) -> Done | KdcacheError:
+        """Compute and commit a unit."""
+        started = time.monotonic()
+        try:
+            result = self._worker.run(unit)
+            self._writer.commit(unit.key, result.packed, result.failed, uuid.uuid4().hex)
+        except KdcacheError as error:
+            return error
+        seconds = time.monotonic() - started
+        return Done(len(result.packed), len(result.failed), result.audio_seconds, seconds)
+
+    def _start(self) -> None:
+        os.environ.update(environment(self._job.config.threads_per_actor))
+        # Only now, so that these libraries find the environment as it has to be.
+        from kdcache.extract.targets import bind_targets
+        from kdcache.extract.worker import UnitWorker
+        from kdcache.store import create_or_open
+        from kdcache.teacher import load_teacher
+
+        config, spec = self._job.config, self._job.spec
+        _make_reproducible(config.threads_per_actor, self._job.device)
+        settings = config.teacher
+        teacher = load_teacher(settings.path, self._job.device, settings.dtype, settings.adapter)
+        if teacher.spec.fingerprint != spec.teacher.fingerprint:
+            raise SpecMismatchError(
+                f"An actor on {ray.util.get_node_ip_address()} finds another teacher in "
+                f"{settings.path} than the driver does; every node must see the same directory "
+                "and have the same versions of torch and transformers."
+            )
+        self._writer = create_or_open(
+            config.cache.path, spec, config.cache.layout, teacher.tokenizer.files()
+        )
+        self._worker = UnitWorker(
+            teacher,
+            bind_targets(spec.targets, teacher.spec),
+            keep_audio=config.cache.audio == "flac",
+            decode_threads=config.decode_threads,
+        )
+        self._worker.rehearse()
+
+
+class RayActors:
+    """The pool's :class:`~kdcache.extract.pool.Actors`, as Ray core actors."""
+
+    def __init__(self, job: Job, crew: Crew) -> None:
+        self._job = ray.put(job)
+        self._class = ray.remote(ExtractActor).options(
+            num_cpus=crew.cpus,
+            num_gpus=crew.gpus,
+            max_restarts=0,
+            max_task_retries=0,
+        )
+
+    def spawn(self) -> tuple[Any, Any]:
+        """Start an actor: its handle, and the call that is over when it is ready."""
+        actor = self._class.remote(self._job)
+        return actor, actor.start.remote()
+
+    def submit(self, actor: Any, unit: Unit) -> Any:
+        """Give an actor a unit."""
+        return actor.extract.remote(unit)
+
+    def wait(self, calls: Collection[Any], seconds: float) -> list[Any]:
+        """Calls that are over; all of them that are so already."""
+        ready: list[Any] = ray.wait(list(calls), num_returns=1, timeout=seconds)[0]
+        return ready
+
+    def result(self, call: Any) -> Done | KdcacheError | None:
+        """What a call gave; any of Ray's errors means that the actor is lost."""
+        try:
+            result: Done | KdcacheError | None = ray.get(call)
+        except RayError as error:
+            raise ActorLostError(_account(error)) from error
+        return result
+
+    def kill(self, actor: Any) -> None:
+        """End an actor; none is restarted."""
+        with contextlib.suppress(RayError, ValueError):
+            ray.kill(actor, no_restart=True)
+
+
+def environment(threads: int) -> dict[str, str]:
+    """What an actor's libraries read when they are imported."""
+    return {
+        "HF_HUB_OFFLINE": "1",  # a teacher is a folder: nothing is ever fetched
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # one order of summation in cuBLAS
+    }
+
+
+def _make_reproducible(threads: int, device: str) -> None:
+    """Pin what changes the order of a sum, and with it the last digits."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if device != "cpu":
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _account(error: RayError) -> str:
+    """Ray's many lines about a death in one."""
+    cause = getattr(error, "cause", None) if isinstance(error, RayTaskError) else None
+    text = f"{type(cause).__name__}: {cause}" if cause else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:_TOLD]

@@ -1,0 +1,194 @@
+"""The pull loop: actors ask for a unit each, and those that die are replaced.
+
+Ray is behind the small :class:`Actors` protocol, so that the loop can be tested against
+scripted deaths. Every failure of a call is treated alike: the actor is lost, its unit goes
+back to the queue, and another actor takes its place. It may still be alive somewhere and
+finish; commits are first-wins, so that does no harm.
+
+One utterance that kills actors is found by bisection (see ``queue``). When *every* unit
+kills its actor, the fault is not in the corpus, and the run ends instead of giving up the
+corpus one utterance after another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kdcache.errors import KdcacheError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from kdcache.extract.plan import Unit
+    from kdcache.extract.queue import Task, WorkQueue
+
+WAIT_SECONDS = 1.0
+"""How long the loop waits for news before it looks at the clock and at signals."""
+
+STARTS_IN_A_ROW = 3
+"""Actors that may die one after another before they can take a unit."""
+
+_DEATHS_PER_ATTEMPT = 4
+"""With ``max_attempts`` 3, twelve deaths in a row without one unit done end the run."""
+
+
+class ActorLostError(Exception):
+    """A call did not come back: the actor is dead, out of reach, or has failed inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What an actor tells of a unit that it finished.
+
+    Attributes:
+        packed: utterances that are now in the cache.
+        failed: utterances recorded as failed.
+        audio_seconds: audio that was packed.
+        seconds: how long the unit took.
+    """
+
+    packed: int
+    failed: int
+    audio_seconds: float
+    seconds: float
+
+
+class Actors(Protocol):
+    """What the loop needs of Ray. ``Actor`` and ``Call`` are Ray's handles, opaque here."""
+
+    def spawn(self) -> tuple[Any, Any]:
+        """Start an actor: its handle, and the call that is over when it is ready."""
+        ...
+
+    def submit(self, actor: Any, unit: Unit) -> Any:
+        """Give an actor a unit: the call."""
+        ...
+
+    def wait(self, calls: Collection[Any], seconds: float) -> list[Any]:
+        """Calls that are over, after at most ``seconds``."""
+        ...
+
+    def result(self, call: Any) -> Done | KdcacheError | None:
+        """What a call gave: ``Done`` for a unit, ``None`` for a start, an error for either.
+
+        Raises:
+            ActorLostError: it gave nothing.
+        """
+        ...
+
+    def kill(self, actor: Any) -> None:
+        """End an actor, if it is there still."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A call under way; no task while the actor starts."""
+
+    actor: Any
+    task: Task | None
+
+
+class Pool:
+    """Drains a queue with a number of actors.
+
+    Args:
+        actors: how they are started and called.
+        queue: the units.
+        size: actors at once.
+        max_attempts: of a unit; here it only scales how much bad luck is believed.
+        on_done: called with each finished unit.
+        give_up: called with a unit of one utterance that no actor survives, and why.
+    """
+
+    def __init__(
+        self,
+        actors: Actors,
+        queue: WorkQueue,
+        *,
+        size: int,
+        max_attempts: int,
+        on_done: Callable[[Done], None],
+        give_up: Callable[[Unit, str], None],
+    ) -> None:
+        self._actors = actors
+        self._queue = queue
+        self._size = size
+        self._max_deaths = max(2, max_attempts) * _DEATHS_PER_ATTEMPT
+        self._on_done = on_done
+        self._give_up = give_up
+        self._flights: dict[Any, _Flight] = {}
+        self._idle: list[Any] = []
+        self._deaths = 0
+        self._failed_starts = 0
+
+    def run(self, keep_going: Callable[[], bool]) -> None:
+        """Work until the queue is drained or ``keep_going``, asked each second, says no.
+
+        Raises:
+            KdcacheError: what an actor cannot work with, or too many deaths in a row.
+        """
+        try:
+            while keep_going() and self._unfinished():
+                self._fill()
+                for call in self._actors.wait(self._flights.keys(), WAIT_SECONDS):
+                    self._land(call)
+        finally:
+            for actor in [flight.actor for flight in self._flights.values()] + self._idle:
+                self._actors.kill(actor)
+
+    def _unfinished(self) -> bool:
+        return len(self._queue) > 0 or any(flight.task for flight in self._flights.values())
+
+    def _fill(self) -> None:
+        """Give idle actors work, and start as many more as have a unit waiting."""
+        while self._idle and (task := self._queue.take()):
+            actor = self._idle.pop()
+            self._flights[self._actors.submit(actor, task.unit)] = _Flight(actor, task)
+        starting = sum(flight.task is None for flight in self._flights.values())
+        room = self._size - len(self._flights) - len(self._idle)
+        for _ in range(min(room, len(self._queue) - starting)):
+            actor, call = self._actors.spawn()
+            self._flights[call] = _Flight(actor, None)
+
+    def _land(self, call: Any) -> None:
+        flight = self._flights.pop(call)
+        try:
+            result = self._actors.result(call)
+        except ActorLostError as error:
+            self._actors.kill(flight.actor)
+            self._lost(flight.task, str(error))
+            return
+        self._idle.append(flight.actor)
+        if isinstance(result, KdcacheError):
+            self._refused(flight.task, result)
+        elif result is None:
+            self._failed_starts = 0
+        else:
+            self._deaths = 0
+            self._on_done(result)
+
+    def _refused(self, task: Task | None, error: KdcacheError) -> None:
+        """Storage may recover; anything else would be the same for every unit."""
+        if task is None or not isinstance(error, StorageError) or self._queue.refused(task):
+            raise error
+
+    def _lost(self, task: Task | None, why: str) -> None:
+        if task is None:
+            self._failed_starts += 1
+            if self._failed_starts >= STARTS_IN_A_ROW:
+                raise KdcacheError(
+                    f"{STARTS_IN_A_ROW} teacher actors in a row died while they were starting "
+                    f"({why}). Often there is too little memory for so many: try fewer actors."
+                )
+            return
+        self._deaths += 1
+        if self._deaths >= self._max_deaths:
+            raise KdcacheError(
+                f"{self._deaths} teacher actors in a row died without finishing a unit ({why}). "
+                "Often a batch does not fit in memory: try a lower batch_seconds or fewer "
+                "actors; the same command then resumes."
+            )
+        if self._queue.lost(task):
+            self._give_up(task.unit, why)

@@ -1,0 +1,88 @@
+"""Which unit is next, and what becomes of a unit whose actor died.
+
+The queue lives in the driver's memory only. It is made anew from the cache at every start,
+so nothing of it need survive.
+
+A unit that has cost ``max_attempts`` actors their lives is split in two until the utterance
+that is to blame stands alone; only that one is given up. Parts get a single attempt, since
+another death there says no more than that the search must go on; the last utterance gets
+all attempts again, because it is about to be given up for good.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kdcache.extract.plan import Unit, split_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(slots=True)
+class Task:
+    """A unit on its way.
+
+    Attributes:
+        unit: the work.
+        is_part: whether it was split off a larger unit.
+        deaths: actors that were lost while they had it.
+        refusals: how often the storage did not take it.
+    """
+
+    unit: Unit
+    is_part: bool = False
+    deaths: int = 0
+    refusals: int = 0
+
+
+class WorkQueue:
+    """Units that nobody has at the moment.
+
+    Args:
+        units: the work, in the order in which it is handed out.
+        max_attempts: see the module's docstring.
+    """
+
+    def __init__(self, units: Iterable[Unit], max_attempts: int) -> None:
+        self._waiting = deque(Task(unit) for unit in units)
+        self._max_attempts = max_attempts
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self) -> Task | None:
+        """The next task, or ``None``."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def refused(self, task: Task) -> bool:
+        """The storage failed under ``task``: try again later.
+
+        Returns:
+            Whether it has failed too often for that.
+        """
+        task.refusals += 1
+        if task.refusals >= self._max_attempts:
+            return True
+        self._waiting.append(task)
+        return False
+
+    def lost(self, task: Task) -> bool:
+        """The actor that had ``task`` is gone: try again, split, or give it up.
+
+        Returns:
+            Whether the task is given up; its unit then holds exactly one utterance.
+        """
+        task.deaths += 1
+        if task.deaths < self._attempts(task):
+            self._waiting.append(task)
+            return False
+        if len(task.unit) == 1:
+            return True
+        self._waiting.extend(Task(part, is_part=True) for part in split_unit(task.unit))
+        return False
+
+    def _attempts(self, task: Task) -> int:
+        return 1 if task.is_part and len(task.unit) > 1 else self._max_attempts

@@ -1,0 +1,173 @@
+"""What a run says of itself: while it works, and at its end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kdcache.extract.plan import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kdcache.extract.pool import Done
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How far a run is.
+
+    Attributes:
+        done: utterances that this run has committed or recorded as failed.
+        total: utterances that it set out to do.
+        failed: those of ``done`` that failed.
+        audio_seconds: audio that went into the cache.
+        seconds: since the first actor was asked for.
+    """
+
+    done: int
+    total: int
+    failed: int
+    audio_seconds: float
+    seconds: float
+
+    @property
+    def speed(self) -> float:
+        """Seconds of audio per second, all actors together."""
+        return self.audio_seconds / self.seconds if self.seconds else 0.0
+
+    @property
+    def note(self) -> str:
+        """Hours, speed and failures, for a progress line."""
+        if not self.done:
+            return "waiting for the first unit"
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.audio_seconds / 3600:.2f} h at {self.speed:.0f}× real time{failed}"
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts a run's progress.
+
+    Attributes:
+        total: utterances to do.
+        watch: told of every change, and at least every second.
+        clock: seconds, monotonic.
+    """
+
+    total: int
+    watch: Callable[[Snapshot], None]
+    clock: Callable[[], float] = time.monotonic
+    done: int = 0
+    failed: int = 0
+    audio_seconds: float = 0.0
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    def add(self, done: Done) -> None:
+        """A unit is finished."""
+        self.done += done.packed + done.failed
+        self.failed += done.failed
+        self.audio_seconds += done.audio_seconds
+        self.show()
+
+    def add_given_up(self) -> None:
+        """An utterance that no actor survives is recorded."""
+        self.done += 1
+        self.failed += 1
+        self.show()
+
+    def show(self) -> None:
+        """Tell the watcher."""
+        self.watch(self.snapshot())
+
+    def snapshot(self) -> Snapshot:
+        """How far the run is."""
+        seconds = self.clock() - self.started
+        return Snapshot(self.done, self.total, self.failed, self.audio_seconds, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractReport:
+    """What a run made, read back from the cache.
+
+    Attributes:
+        cache: where it is.
+        utterances: of the corpus.
+        done: of the corpus, committed by this run.
+        skipped: of the corpus, in the cache before it.
+        failed: ids of the corpus that could not be used, by code, in this run or before.
+        left: ids that were neither reached nor failed, because the run was stopped.
+        messages: of the failed ones, by id.
+        hours: of audio of the corpus in the cache.
+        bytes: of the cache's visible files.
+        seconds: that the run took, start of Ray included.
+        content_digest: of all that the cache holds.
+        stopped_by: number of the signal that ended the run, or ``None``.
+    """
+
+    cache: str
+    utterances: int
+    done: int
+    skipped: int
+    failed: dict[str, tuple[str, ...]]
+    left: tuple[str, ...]
+    messages: dict[str, str]
+    hours: float
+    bytes: int
+    seconds: float
+    content_digest: str
+    stopped_by: int | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every utterance of the corpus is in the cache."""
+        return not self.failed and not self.left
+
+    @property
+    def absent(self) -> int:
+        """Utterances of the corpus that the cache does not hold."""
+        return len(self.left) + sum(map(len, self.failed.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {
+            "cache": self.cache,
+            "complete": self.complete,
+            "utterances": self.utterances,
+            "done": self.done,
+            "skipped": self.skipped,
+            "failed": {code: list(ids) for code, ids in self.failed.items()},
+            "messages": self.messages,
+            "left": list(self.left),
+            "hours": self.hours,
+            "bytes": self.bytes,
+            "seconds": self.seconds,
+            "content_digest": self.content_digest,
+        }
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        size = f"{self.bytes / 1e6:.1f} MB"
+        lines = [
+            f"{self.cache}: {self.utterances - self.absent} of {self.utterances} utterances, "
+            f"{self.hours:.2f} h, {size}",
+            f"this run: {self.done} done in {self.seconds:.1f} s; {self.skipped} were there",
+        ]
+        for code, ids in self.failed.items():
+            lines.append(f"failed ({code}): {len(ids)}: {shown(ids)}")
+            lines.append(f"  {self.messages[ids[0]]}")
+        if self.left:
+            lines.append(f"not reached: {len(self.left)}")
+        return [*lines, f"content digest {self.content_digest}"]
+
+
+def by_code(failed: dict[str, tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Failures by id as (code, message) → ids by code, the most frequent code first."""
+    counts = Counter(code for code, _ in failed.values())
+    codes = sorted(counts, key=lambda code: (-counts[code], code))
+    return {code: tuple(i for i, (c, _) in failed.items() if c == code) for code in codes}

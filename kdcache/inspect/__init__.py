@@ -1,0 +1,1 @@
+"""What people look at: summaries, plots and reports of a cache."""

@@ -1,0 +1,192 @@
+"""How summaries look on a terminal: plain lines, one screen, no more than 100 columns wide."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from kdcache.inspect.coverage import Coverage
+    from kdcache.inspect.summary import CacheSummary, TargetSummary
+    from kdcache.inspect.utterance import UtteranceSummary
+
+WIDTH = 100
+_LABEL = 14
+_UNITS = {"kl": "nats"}
+
+
+def format_bytes(count: float) -> str:
+    """``12.3 MB``: three digits, powers of a thousand."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def format_duration(hours: float) -> str:
+    """``12.3 s``, ``4.5 min`` or ``1,234.5 h``."""
+    if hours >= 1:
+        return f"{hours:,.1f} h"
+    if hours * 60 >= 1:
+        return f"{hours * 60:.1f} min"
+    return f"{hours * 3600:.1f} s"
+
+
+def format_count(count: int, noun: str) -> str:
+    """``1 unit``, ``1,234 units``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def format_settings(settings: Mapping[str, Any]) -> str:
+    """``top_k 8, band 5``."""
+    return ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))
+
+
+def summary_lines(summary: CacheSummary, example: str | None = None) -> list[str]:
+    """A cache in one screen.
+
+    Args:
+        summary: of the cache.
+        example: id of an utterance for the lines that say how to read one.
+    """
+    lines = [
+        f"{summary.path}  ({summary.layout}, format {summary.format_version})",
+        _row("teacher", f"{summary.teacher}, {summary.teacher_kind}"),
+        _row("", f"fingerprint {summary.teacher_fingerprint[:16]}"),
+        _row("tokenizer", f"fingerprint {summary.tokenizer[:16]}"),
+        _row("utterances", _amount(summary)),
+        _row("failed", _failures(summary.failed)),
+        _row("size", _size(summary.bytes, summary.hours)),
+    ]
+    if summary.audio != "none":
+        lines.append(_row("audio", f"{summary.audio}, {_size(summary.audio_bytes, summary.hours)}"))
+    if summary.content_digest:
+        lines.append(_row("digest", summary.content_digest))
+    for target in summary.targets:
+        lines += ["", *_target_lines(target, summary.hours)]
+    return [*lines, "", *_python_lines(summary, example)]
+
+
+def status_lines(summary: CacheSummary, coverage: Coverage | None = None) -> list[str]:
+    """How far an extraction is: what is committed and, given a corpus, what is not."""
+    lines = [
+        summary.path,
+        _row("committed", _amount(summary)),
+        _row("failed", _failures(summary.failed)),
+        _row("size", _size(summary.bytes, summary.hours)),
+    ]
+    if coverage:
+        lines.append(_row("corpus", _coverage(coverage)))
+    return lines
+
+
+def utterance_lines(utterance: UtteranceSummary) -> list[str]:
+    """One utterance in one screen."""
+    lines = [
+        utterance.id,
+        *_paragraph("text", utterance.text or "(none)"),
+        _row("speaker", utterance.speaker or "(unknown)"),
+        _row("duration", f"{utterance.duration:.2f} s"),
+        _row("unit", utterance.unit),
+    ]
+    if utterance.error:
+        return [*lines, *_paragraph("failed", f"{utterance.error}: {utterance.message}")]
+    tokens = " ".join(map(str, utterance.tokens)) or "(none)"
+    lines += _paragraph("tokens", f"{len(utterance.tokens)}: {tokens}")
+    lines += [
+        _row("frames", f"{utterance.frames:,}"),
+        _row("size", format_bytes(utterance.bytes)),
+    ]
+    columns = [
+        (column.name, column.dtype, _shape(column.shape), format_bytes(column.bytes))
+        for column in utterance.columns
+    ]
+    lines += ["", *_table(("column", "dtype", "shape", "bytes"), columns)]
+    return [*lines, "", *_fidelity_lines("fidelity", utterance.fidelity or {})]
+
+
+def _target_lines(target: TargetSummary, hours: float) -> Iterator[str]:
+    codec = {name: value for name, value in target.codec.items() if name != "name"}
+    kind = ", ".join(part for part in (target.kind, format_settings(target.settings)) if part)
+    yield f"target {target.name}"
+    yield _row("keeps", kind)
+    yield _row(
+        "codec", ", ".join(p for p in (target.codec.get("name"), format_settings(codec)) if p)
+    )
+    yield _row("size", _size(target.bytes, hours))
+    yield from _fidelity_lines("fidelity", target.fidelity)
+
+
+def _fidelity_lines(label: str, fidelity: Mapping[str, float]) -> list[str]:
+    """``kl_mean 1.2e-05, kl_max 0.0031 (nats)``."""
+    if not fidelity:
+        return [_row(label, "not measured")]
+    shown = ", ".join(f"{name} {value:.2g}" for name, value in fidelity.items())
+    is_kl = all(name.rpartition(".")[2].startswith("kl_") for name in fidelity)
+    return _paragraph(label, f"{shown} ({_UNITS['kl']})" if is_kl else shown)
+
+
+def _python_lines(summary: CacheSummary, example: str | None) -> list[str]:
+    lines = ["in Python", f"  cache = kdcache.open_cache({summary.path!r})"]
+    if example and summary.targets:
+        lines.append(f"  record = cache[{example!r}][{summary.targets[0].name!r}]")
+    return lines
+
+
+def _amount(summary: CacheSummary) -> str:
+    return (
+        f"{format_count(summary.utterances, 'utterance')}, {format_duration(summary.hours)},"
+        f" in {format_count(summary.units, 'unit')}"
+    )
+
+
+def _failures(failed: Mapping[str, int]) -> str:
+    if not failed:
+        return "none"
+    reasons = ", ".join(f"{code} {count:,}" for code, count in failed.items())
+    return f"{sum(failed.values()):,}: {reasons}"
+
+
+def _size(count: int, hours: float) -> str:
+    per_hour = f", {format_bytes(count / hours)} per hour of audio" if hours else ""
+    return f"{format_bytes(count)}{per_hour}"
+
+
+def _coverage(coverage: Coverage) -> str:
+    share = 100 * coverage.cached / coverage.utterances if coverage.utterances else 100.0
+    text = (
+        f"{coverage.cached:,} of {format_count(coverage.utterances, 'utterance')} ({share:.1f} %)"
+    )
+    if coverage.failed:
+        text += f", {coverage.failed:,} failed"
+    if coverage.waiting:
+        text += f", {coverage.waiting:,} waiting ({format_duration(coverage.waiting_hours)})"
+    return text
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape)) or "scalar"
+
+
+def _row(label: str, value: str) -> str:
+    return f"  {label:<{_LABEL}}{value}"
+
+
+def _paragraph(label: str, text: str) -> list[str]:
+    """A row whose value may take several lines."""
+    first, *rest = wrap(text, WIDTH - _LABEL - 2, break_on_hyphens=False) or [""]
+    return [_row(label, first), *(_row("", line) for line in rest)]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Columns as wide as their widest cell; the last one is flush right."""
+    table = [head, *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+    return [
+        "  " + "  ".join([*(f"{c:<{w}}" for c, w in zip(row, widths[:-1], strict=False)),
+                           f"{row[-1]:>{widths[-1]}}"])
+        for row in table
+    ]  # fmt: skip

@@ -1,0 +1,32 @@
+"""RNN-T mathematics in torch: forward-backward, occupancies, the loss, alignments.
+
+It knows nothing of teachers or caches: tensors in, tensors out.
+"""
+
+from __future__ import annotations
+
+from kdcache.lattice.classes import class_log_probs
+from kdcache.lattice.lengths import node_mask
+from kdcache.lattice.nodes import node_ids, node_log_probs, top_classes
+from kdcache.lattice.occupancy import arc_occupancy, node_occupancy
+from kdcache.lattice.reduction import Reduction
+from kdcache.lattice.scan import ForwardBackward, forward_backward
+from kdcache.lattice.transducer import rnnt_loss, transducer_nll
+from kdcache.lattice.viterbi import BestPath, best_path
+
+__all__ = [
+    "BestPath",
+    "ForwardBackward",
+    "Reduction",
+    "arc_occupancy",
+    "best_path",
+    "class_log_probs",
+    "forward_backward",
+    "node_ids",
+    "node_log_probs",
+    "node_mask",
+    "node_occupancy",
+    "rnnt_loss",
+    "top_classes",
+    "transducer_nll",
+]

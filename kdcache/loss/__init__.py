@@ -1,0 +1,28 @@
+"""What a student is taught by: distillation losses over streamed targets.
+
+Each loss takes the student's raw output and one target of ``kdcache.batch``, and gives a value
+per utterance (``reduction="none"``), their sum or their mean. None of them hides a NaN.
+"""
+
+from __future__ import annotations
+
+from kdcache.loss.divergence import class_kl
+from kdcache.loss.lattice import TransducerKDLoss, lattice_kl, transducer_kd_loss
+from kdcache.loss.live import collapse_lattice, full_lattice_kl, live_lattice_kl
+from kdcache.loss.normalise import LatticeNormalise, SequenceNormalise
+from kdcache.loss.posterior import posterior_kl
+from kdcache.loss.vector import vector_mse
+
+__all__ = [
+    "LatticeNormalise",
+    "SequenceNormalise",
+    "TransducerKDLoss",
+    "class_kl",
+    "collapse_lattice",
+    "full_lattice_kl",
+    "lattice_kl",
+    "live_lattice_kl",
+    "posterior_kl",
+    "transducer_kd_loss",
+    "vector_mse",
+]

@@ -1,0 +1,84 @@
+"""Knowledge distillation over frames or tokens: top-k classes and the rest as one.
+
+The explicit rest class ("ghost") matters: a student that fits only the k kept probabilities,
+renormalised, is taught a distribution that is too sharp. With the rest, the loss is the exact
+KL between both distributions after the same classes of each are joined, a lower bound of the
+full KL (data processing inequality), zero where the student is the teacher.
+
+Shapes: B batch, N frames or tokens, V vocabulary, K kept class ids, C = K+1 classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from kdcache.errors import ConfigError, InputError
+from kdcache.lattice import class_log_probs, node_mask
+from kdcache.lattice.lengths import parse_lengths
+from kdcache.lattice.reduction import Reduction, reduce_utterances
+from kdcache.loss.divergence import class_kl
+from kdcache.loss.normalise import SequenceNormalise, normalise_sequence
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdcache.batch import PosteriorBatch
+
+
+def posterior_kl(
+    logits_BNV: Tensor,
+    target: PosteriorBatch,
+    temperature: float = 1.0,
+    reduction: Reduction = "mean",
+    normalise: SequenceNormalise = "none",
+) -> Tensor:
+    """KL of the teacher's kept classes and rest against the student's.
+
+    Args:
+        logits_BNV: the student's, any floating dtype; it may be padded further than the target.
+        target: the teacher's classes of each frame or token, and the lengths.
+        temperature: 1; anything else is refused, since the rest at another temperature cannot
+            be known from its sum.
+        reduction: ``none`` for (B,), ``sum`` or ``mean`` over utterances.
+        normalise: nats per utterance (``none``) or per frame or token (``length``).
+
+    Returns:
+        float64 for float64 logits, else float32. The gradient is zero in padding. Classes of
+        teacher probability 0 contribute nothing; NaN within a length makes its utterance NaN.
+
+    Raises:
+        InputError: student and target do not fit.
+        ConfigError: ``temperature`` is not 1, or ``reduction`` or ``normalise`` is unknown.
+    """
+    _check(logits_BNV, target, temperature)
+    logits_BN1V, ids_BN1K = logits_BNV[:, :, None], target.ids_BNK[:, :, None]
+    lengths_B, no_labels_B = target.lengths_B, torch.zeros_like(target.lengths_B)
+    logp_BNC = class_log_probs(logits_BN1V, ids_BN1K, lengths_B, no_labels_B)[:, :, 0]
+    real_BN1 = node_mask(lengths_B, no_labels_B, logp_BNC.shape[1], 1)
+    teacher_BNC = target.logp_BNC.masked_fill(~real_BN1, -torch.inf)
+    loss_B = class_kl(teacher_BNC, logp_BNC).sum(1)
+    return reduce_utterances(normalise_sequence(loss_B, lengths_B, normalise), reduction)
+
+
+def _check(logits_BNV: Tensor, target: PosteriorBatch, temperature: float) -> None:
+    if temperature != 1.0:
+        raise ConfigError(
+            f"temperature is {temperature}; expected 1, because a cache keeps the classes beyond "
+            "the top k as one sum, and their sum at another temperature cannot be had from it. "
+            "Extract the target at that temperature instead."
+        )
+    classes, ids = target.logp_BNC.shape, target.ids_BNK.shape
+    if logits_BNV.dim() != 3 or len(classes) != 3 or classes[:2] != ids[:2]:
+        raise InputError(
+            f"Logits have shape {tuple(logits_BNV.shape)}, the target {tuple(classes)} with ids "
+            f"{tuple(ids)}; expected (batch, length, vocabulary), (batch, length, K + 1) and "
+            "(batch, length, K)."
+        )
+    if classes[2] != ids[2] + 1:
+        raise InputError(
+            f"The target has {classes[2]} classes for {ids[2]} ids; expected one more than ids, "
+            "the rest."
+        )
+    parse_lengths("lengths_B", target.lengths_B, classes[0], 0, classes[1])

@@ -1,0 +1,29 @@
+"""Shards on a file system, their catalogue, and commits. Readable with numpy and pyarrow."""
+
+from kdcache.store.cache import Cache, open_cache
+from kdcache.store.garbage import DEFAULT_GRACE_SECONDS, collect_garbage, find_garbage
+from kdcache.store.packed import FailedUtterance, PackedUtterance
+from kdcache.store.spec import FORMAT_VERSION, CacheSpec
+from kdcache.store.storage import Storage, StoredObject
+from kdcache.store.verify import Damage, verify
+from kdcache.store.writer import CacheWriter, CommitResult, create_or_open, open_for_write
+
+__all__ = [
+    "DEFAULT_GRACE_SECONDS",
+    "FORMAT_VERSION",
+    "Cache",
+    "CacheSpec",
+    "CacheWriter",
+    "CommitResult",
+    "Damage",
+    "FailedUtterance",
+    "PackedUtterance",
+    "Storage",
+    "StoredObject",
+    "collect_garbage",
+    "create_or_open",
+    "find_garbage",
+    "open_cache",
+    "open_for_write",
+    "verify",
+]

@@ -1,0 +1,256 @@
+"""Reading a cache: a mapping from utterance ids to decoded targets.
+
+    cache = open_cache("runs/cache")
+    cache["1188-133604-0003"]["lattice"].logp_TUC
+
+A ``Cache`` shows what was committed when it was opened or last refreshed. Reading takes no
+lock for longer than a look-up and may be done from any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from kdcache.errors import (
+    ConfigError,
+    DamagedCacheError,
+    UnknownUtteranceError,
+    did_you_mean,
+    nearest,
+)
+from kdcache.store.columns import slice_column
+from kdcache.store.digest import content_digest
+from kdcache.store.header import TOKENIZER, load_header
+from kdcache.store.local import open_storage
+from kdcache.store.mapping import MappedFiles
+from kdcache.store.snapshot import load_snapshot
+from kdcache.store.spec import AUDIO
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import numpy as np
+    import pyarrow as pa
+
+    from kdcache.codec import ColumnSpec, Record, RecordCodec
+    from kdcache.store.snapshot import Places, Snapshot
+    from kdcache.store.spec import CacheSpec
+    from kdcache.store.storage import Storage
+
+
+class Cache(Mapping[str, "dict[str, Record]"]):
+    """A cache, open for reading. Made by :func:`open_cache`.
+
+    As a mapping, ``cache[id]`` gives every decoded target of one utterance by name, and
+    iterating gives the ids in row order.
+    """
+
+    def __init__(self, storage: Storage, *, import_codecs: bool = False) -> None:
+        self._storage = storage
+        self._header = load_header(storage)
+        self._import_codecs = import_codecs
+        self._codecs: dict[str, RecordCodec] = {}
+        self._files = MappedFiles(storage)
+        self._snapshot = self._load(None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its path: whoever unpickles it sees what is committed by then."""
+        opener = partial(open_cache, import_codecs=self._import_codecs)
+        return opener, (self._storage.root,)
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._storage.root
+
+    @property
+    def spec(self) -> CacheSpec:
+        """What it is made of."""
+        return self._header.spec
+
+    @property
+    def layout(self) -> str:
+        """``zarr`` or ``webdataset``."""
+        return self._header.layout
+
+    @property
+    def columns(self) -> dict[str, ColumnSpec]:
+        """The stored arrays of an utterance, by name."""
+        return dict(self._header.columns)
+
+    @property
+    def tokenizer_dir(self) -> Path:
+        """The directory with the tokenizer's files."""
+        return self._storage.root / TOKENIZER
+
+    @property
+    def catalogue(self) -> pa.Table:
+        """Good utterances, a row each, sorted by id. See docs/format.md for the columns."""
+        return self._snapshot.catalogue
+
+    @property
+    def failures(self) -> pa.Table:
+        """Utterances that could not be used: id, text, ``error`` code and ``message``."""
+        names = ["id", "text", "speaker", "duration", "error", "message", "unit"]
+        return self._snapshot.failures.select(names)
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the good utterances, in row order."""
+        return list(self._snapshot.ids)
+
+    @property
+    def units(self) -> list[str]:
+        """Names of the committed units, sorted."""
+        return sorted(self._snapshot.units)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files that belong to the cache."""
+        size = len(self._header.to_bytes())
+        size += sum(record.size for record in self._header.tokenizer_files)
+        for unit in self._snapshot.units.values():
+            size += len(unit.commit.to_bytes())
+            size += sum(record.size for record in unit.commit.files)
+        return size
+
+    def refresh(self) -> None:
+        """See what has been committed since."""
+        self._snapshot = self._load(self._snapshot)
+
+    def content_digest(self) -> str:
+        """Hex SHA-256 of what is in it, whatever the layout, the units and their order.
+
+        Raises nothing and reads no shard: it is over the spec and the catalogue's hashes.
+        """
+        return content_digest(self.spec.spec_hash, self._snapshot)
+
+    def __len__(self) -> int:
+        return len(self._snapshot.ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._snapshot.rows
+
+    def __getitem__(self, key: str) -> dict[str, Record]:
+        return {target.name: self.read_target(key, target.name) for target in self.spec.targets}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """``cache[key]``, or ``default`` where there is no such utterance."""
+        return self[key] if key in self._snapshot.rows else default
+
+    def read_columns(
+        self, key: str | int, names: Iterable[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Stored arrays of an utterance, checked, as read-only views of the mapped file.
+
+        Args:
+            key: an id, or a row of :attr:`catalogue`.
+            names: columns to read; all if ``None``. An optional one may be missing.
+
+        Raises:
+            UnknownUtteranceError: no such utterance.
+            ConfigError: no such column.
+            DamagedCacheError: stored bytes are not what was written.
+        """
+        snapshot = self._snapshot
+        row = self._row(snapshot, key)
+        arrays = {}
+        for name in self._header.columns if names is None else names:
+            array = self._read(snapshot, row, name)
+            if array is not None:
+                arrays[name] = array
+        return arrays
+
+    def read_target(self, key: str | int, name: str) -> Record:
+        """One decoded target of an utterance; only its own columns are read.
+
+        Raises:
+            ConfigError: no such target, or a codec that is not to be had here.
+            UnknownUtteranceError, DamagedCacheError: see :meth:`read_columns`.
+        """
+        codec = self.codec(name)
+        prefix = f"{name}."
+        names = [column for column in self._header.columns if column.startswith(prefix)]
+        arrays = self.read_columns(key, names)
+        return codec.decode({column.removeprefix(prefix): a for column, a in arrays.items()})
+
+    def codec(self, name: str) -> RecordCodec:
+        """The codec of the target ``name``."""
+        if name not in self._codecs:
+            self._codecs[name] = self.spec.codec(name, allow_import=self._import_codecs)
+        return self._codecs[name]
+
+    def column_shapes(self, name: str) -> np.ndarray:
+        """Shapes of a column in every utterance: int64 (N, axes), −1 where one has none."""
+        shapes: np.ndarray = self._places(self._snapshot, name).shape_NA
+        return shapes
+
+    def audio(self, key: str | int) -> bytes:
+        """The FLAC file of an utterance; ConfigError where the cache holds no audio."""
+        if self.spec.audio == "none":
+            raise ConfigError(
+                f"{self.path} holds no audio: take it from the corpus, or extract with audio 'flac'"
+            )
+        return self.read_columns(key, [AUDIO])[AUDIO].tobytes()
+
+    def _load(self, known: Snapshot | None) -> Snapshot:
+        units = None if known is None else known.units
+        return load_snapshot(self._storage, self._header.columns, self.spec.spec_hash, units)
+
+    def _read(self, snapshot: Snapshot, row: int, name: str) -> np.ndarray | None:
+        places, shard = self._places(snapshot, name), snapshot.shards[row]
+        try:
+            return slice_column(self._files.get(shard), places, row)
+        except DamagedCacheError as error:
+            raise DamagedCacheError(
+                f"utterance {snapshot.ids[row]!r}, column {name} in {shard.path}: {error.message}; "
+                "`kdcache verify` lists all damage"
+            ) from error
+
+    def _places(self, snapshot: Snapshot, name: str) -> Places:
+        if name not in snapshot.places:
+            known = ", ".join(snapshot.places)
+            hint = did_you_mean(name, snapshot.places)
+            raise ConfigError(f"the cache has no column {name!r}; it has: {known}.{hint}")
+        return snapshot.places[name]
+
+    def _row(self, snapshot: Snapshot, key: str | int) -> int:
+        if isinstance(key, str):
+            if key in snapshot.rows:
+                return snapshot.rows[key]
+            raise UnknownUtteranceError(self._unknown(snapshot, key))
+        if 0 <= key < len(snapshot.ids):
+            return int(key)
+        raise UnknownUtteranceError(f"row {key} is not among the cache's {len(snapshot.ids)} rows")
+
+    def _unknown(self, snapshot: Snapshot, key: str) -> str:
+        failed = snapshot.failures
+        if key in (failed_ids := failed["id"].to_pylist()):
+            message = failed["message"][failed_ids.index(key)].as_py()
+            return f"utterance {key!r} failed when the cache was made: {message}"
+        near = nearest(key, snapshot.ids, count=3)
+        hint = f" Nearest: {', '.join(map(repr, near))}." if near else ""
+        return f"no utterance {key!r} among the {len(snapshot.ids)} of {self.path}.{hint}"
+
+
+def open_cache(path: str | os.PathLike[str], *, import_codecs: bool = False) -> Cache:
+    """Open a cache for reading.
+
+    Args:
+        path: its directory.
+        import_codecs: allow importing the module of a ``module:Class`` codec that the cache
+            names. Nothing of a cache is ever run otherwise.
+
+    Raises:
+        NotACacheError: there is no cache.
+        NewerFormatError: a newer kdcache wrote it.
+        DamagedCacheError: its records are not what was written.
+    """
+    return Cache(open_storage(path), import_codecs=import_codecs)

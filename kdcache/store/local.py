@@ -1,0 +1,162 @@
+"""Storage on a POSIX file system: temporary name, fsync, rename or hard link, fsync.
+
+A temporary file lies in ``tmp/`` under a random name, so that a crash leaves nothing that
+looks finished. ``rename`` makes a file appear whole; ``link`` does so only where nothing is,
+and is atomic on NFS as well.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import secrets
+from contextlib import contextmanager
+from pathlib import Path
+from stat import S_ISREG
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kdcache.errors import ConfigError, StorageError
+from kdcache.store.storage import StoredObject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kdcache.store.storage import Storage
+
+TEMPORARY = "tmp"
+
+
+class LocalStorage:
+    """Files below one directory."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._root = Path(root)
+
+    @property
+    def root(self) -> Path:
+        """The directory."""
+        return self._root
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such a file."""
+        with _reported(self._root / key):
+            return (self._root / key).is_file()
+
+    def read(self, key: str) -> bytes:
+        """The whole file."""
+        with _reported(self._root / key):
+            return (self._root / key).read_bytes()
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """Part of the file."""
+        with _reported(self._root / key), (self._root / key).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    def map(self, key: str) -> np.ndarray:
+        """The file mapped into memory; the mapping lives as long as the array's views."""
+        with _reported(self._root / key), (self._root / key).open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return np.empty(0, np.uint8)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_RANDOM"):
+            # Read-ahead fetches the neighbours of an utterance, which a shuffled order does
+            # not want: without it, cold random reads are several times faster.
+            mapped.madvise(mmap.MADV_RANDOM)
+        return np.frombuffer(mapped, np.uint8)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write, sync and rename into place."""
+        target = self._root / key
+        with _reported(target, writing=True), self._temporary(target, data) as temporary:
+            temporary.replace(target)
+            _sync_directory(target.parent)
+
+    def create_exclusive(self, key: str, data: bytes) -> bool:
+        """Write, sync and link into place; False where the name is taken."""
+        target = self._root / key
+        with _reported(target, writing=True), self._temporary(target, data) as temporary:
+            created = _link(temporary, target)
+            _sync_directory(target.parent)
+        return created
+
+    def entries(self, prefix: str = "") -> list[StoredObject]:
+        """Files below ``prefix``; those that vanish meanwhile are left out."""
+        found = []
+        with _reported(self._root / prefix):
+            for path in sorted((self._root / prefix).rglob("*")):
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    continue
+                if S_ISREG(status.st_mode):
+                    key = path.relative_to(self._root).as_posix()
+                    found.append(StoredObject(key, status.st_size, status.st_mtime))
+        return found
+
+    def delete(self, key: str) -> None:
+        """Unlink if it is there."""
+        with _reported(self._root / key):
+            (self._root / key).unlink(missing_ok=True)
+
+    @contextmanager
+    def _temporary(self, target: Path, data: bytes) -> Iterator[Path]:
+        for directory in (self._root / TEMPORARY, target.parent):
+            if not directory.is_dir():
+                directory.mkdir(parents=True, exist_ok=True)
+                _sync_directory(directory.parent)
+        path = self._root / TEMPORARY / f"{target.name}.{secrets.token_hex(8)}"
+        try:
+            with path.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def open_storage(path: str | os.PathLike[str]) -> Storage:
+    """The storage that ``path`` names: a local directory."""
+    if "://" in str(path):
+        raise ConfigError(f"cannot use {str(path)!r}: a cache lies in a local directory")
+    return LocalStorage(path)
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Hard-link; True if it was this call that made ``target``."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        # NFS may lose the reply to a link that succeeded and see its own work on retrying.
+        return source.samefile(target)
+    return True
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _reported(path: Path, *, writing: bool = False) -> Iterator[None]:
+    """Turn a failure of the file system into StorageError.
+
+    On reading, a missing file stays FileNotFoundError, and what lies below a file is missing.
+    """
+    try:
+        yield
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        if missing and not writing:
+            raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
+        hint = ""
+        if error.errno in (errno.EPERM, errno.ENOTSUP):
+            hint = "; commits need a file system with hard links"
+        raise StorageError(f"{path}: {error.strerror or error}{hint}") from error

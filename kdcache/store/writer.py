@@ -1,0 +1,237 @@
+"""Writing a cache: create it or open it again, then commit units of work.
+
+A commit writes the shard, then the catalogue part, both under names that hold their hash,
+and then creates the commit record exclusively. Killed anywhere in between, it leaves files
+that nothing refers to, and the unit is as undone as before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from kdcache.errors import ConfigError, NotACacheError, SpecMismatchError
+from kdcache.store.catalogue import CATALOGUE, build_part
+from kdcache.store.commits import (
+    COMMITS,
+    CommitRecord,
+    commit_key,
+    committed_units,
+    load_commit,
+    parse_unit_name,
+)
+from kdcache.store.files import FileRecord
+from kdcache.store.header import HEADER, TOKENIZER, Header, load_header
+from kdcache.store.layout import make_layout
+from kdcache.store.local import TEMPORARY, open_storage
+from kdcache.store.packed import parse_unit
+from kdcache.store.spec import first_difference
+from kdcache.store.storage import probe_exclusive_create
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from kdcache.codec import ColumnSpec
+    from kdcache.store.packed import FailedUtterance, PackedUtterance
+    from kdcache.store.spec import CacheSpec
+    from kdcache.store.storage import Storage
+
+DATA = "data"
+_OWN = (HEADER, TOKENIZER, DATA, CATALOGUE, COMMITS, TEMPORARY)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """What became of a commit.
+
+    Attributes:
+        won: False where the unit was committed already, by this writer or another.
+        unit: its name.
+        attempt: id of the attempt that is visible.
+        bytes: of the shard and the catalogue part that are visible.
+        utterances, failed: what is visible of either sort.
+    """
+
+    won: bool
+    unit: str
+    attempt: str
+    bytes: int
+    utterances: int
+    failed: int
+
+
+class CacheWriter:
+    """Commits units into one cache. Holds nothing open; any number may write at once."""
+
+    def __init__(self, storage: Storage, header: Header) -> None:
+        self._storage = storage
+        self._layout = make_layout(header.layout)
+        self._spec = header.spec
+        self._columns = header.columns
+        self._spec_hash = header.spec.spec_hash
+
+    @property
+    def path(self) -> Path:
+        """Where the cache is."""
+        return self._storage.root
+
+    @property
+    def spec(self) -> CacheSpec:
+        """What the cache is made of, every setting spelt out."""
+        return self._spec
+
+    @property
+    def layout(self) -> str:
+        """``zarr`` or ``webdataset``."""
+        return self._layout.name
+
+    @property
+    def columns(self) -> dict[str, ColumnSpec]:
+        """The arrays that each utterance must bring."""
+        return dict(self._columns)
+
+    def committed_units(self) -> set[str]:
+        """Names of the units that are visible now."""
+        return committed_units(self._storage)
+
+    def commit(
+        self,
+        unit: str,
+        packed: Sequence[PackedUtterance],
+        failed: Sequence[FailedUtterance],
+        attempt: str,
+    ) -> CommitResult:
+        """Make a unit visible, all of it or nothing; the first writer wins.
+
+        Args:
+            unit: name of the unit of work: letters, digits, ``.``, ``_`` and ``-``.
+            packed: its utterances, in the order to store them in.
+            failed: those that could not be used.
+            attempt: an id of this attempt, for whoever wonders who won.
+
+        Raises:
+            ConfigError: an utterance twice, or columns that are not the cache's.
+            StorageError: the storage failed; the unit is not visible.
+        """
+        key = commit_key(parse_unit_name(unit))
+        if self._storage.exists(key):
+            return self._result(load_commit(self._storage, unit), won=False)
+        record = self._write_files(unit, packed, failed, attempt)
+        if self._storage.create_exclusive(key, record.to_bytes()):
+            return self._result(record, won=True)
+        return self._result(load_commit(self._storage, unit), won=False)
+
+    def _write_files(
+        self,
+        unit: str,
+        packed: Sequence[PackedUtterance],
+        failed: Sequence[FailedUtterance],
+        attempt: str,
+    ) -> CommitRecord:
+        items = parse_unit(packed, failed, self._columns)
+        shard, offsets = None, list[dict[str, int]]()
+        if items:
+            built = self._layout.build(items, self._columns)
+            shard = self._put(DATA, unit, self._layout.suffix, built.data)
+            offsets = built.offsets
+        path = None if shard is None else shard.path
+        part = build_part(unit, path, items, offsets, failed, self._columns)
+        catalogue = self._put(CATALOGUE, unit, ".parquet", part)
+        return CommitRecord(
+            unit, attempt, self._spec_hash, shard, catalogue, len(items), len(failed)
+        )
+
+    def _put(self, folder: str, unit: str, suffix: str, data: bytes) -> FileRecord:
+        digest = FileRecord.of("", data).xxh3
+        record = FileRecord(f"{folder}/{unit}-{digest[:16]}{suffix}", len(data), digest)
+        self._storage.put(record.path, data)
+        return record
+
+    def _result(self, record: CommitRecord, won: bool) -> CommitResult:
+        size = sum(file.size for file in record.files)
+        return CommitResult(
+            won, record.unit, record.attempt, size, record.utterances, record.failed
+        )
+
+
+def create_or_open(
+    path: str | os.PathLike[str],
+    spec: CacheSpec,
+    layout: str,
+    tokenizer_files: Mapping[str, bytes],
+) -> CacheWriter:
+    """A writer of the cache at ``path``, which is created where there is none.
+
+    Args:
+        path: a directory that is missing, empty, or a cache of the same spec and layout.
+        spec: what the cache is made of; codec settings left out take their defaults.
+        layout: ``zarr`` or ``webdataset``.
+        tokenizer_files: contents by file name, kept in ``tokenizer/``.
+
+    Raises:
+        ConfigError: a spec or layout that cannot be.
+        SpecMismatchError: there is a cache with another spec or layout.
+        NotACacheError: the directory holds something else.
+        StorageError: the storage failed, or lets two writers create one file.
+    """
+    storage = open_storage(path)
+    make_layout(layout)
+    spec = spec.normalised()
+    if not storage.exists(HEADER):
+        _check_vacant(storage)
+        probe_exclusive_create(storage)
+        _create(storage, Header(layout, spec, spec.columns(), ()), tokenizer_files)
+    else:
+        probe_exclusive_create(storage)
+    header = load_header(storage)
+    _check_same(storage, header, spec, layout)
+    return CacheWriter(storage, header)
+
+
+def open_for_write(path: str | os.PathLike[str]) -> CacheWriter:
+    """A writer of the cache that is at ``path``, whatever its spec.
+
+    Raises:
+        NotACacheError: there is none. StorageError: see :func:`create_or_open`.
+    """
+    storage = open_storage(path)
+    header = load_header(storage)
+    probe_exclusive_create(storage)
+    return CacheWriter(storage, header)
+
+
+def _create(storage: Storage, header: Header, tokenizer_files: Mapping[str, bytes]) -> None:
+    records = []
+    for name, data in sorted(tokenizer_files.items()):
+        if PurePath(name).name != name or name in ("", ".."):
+            raise ConfigError(f"expected the name of a tokenizer's file, got {name!r}")
+        record = FileRecord.of(f"{TOKENIZER}/{name}", data)
+        storage.put(record.path, data)
+        records.append(record)
+    made = Header(header.layout, header.spec, header.columns, tuple(records))
+    # Of two creators one loses here, and then compares its spec with the winner's.
+    storage.create_exclusive(HEADER, made.to_bytes())
+
+
+def _check_vacant(storage: Storage) -> None:
+    """What a creation that was killed leaves behind is as good as nothing."""
+    for entry in storage.entries():
+        if entry.key.split("/", 1)[0] not in _OWN:
+            raise NotACacheError(
+                f"{storage.root} holds other files ({entry.key}) and no cache: "
+                "choose a directory that is new or empty"
+            )
+
+
+def _check_same(storage: Storage, header: Header, spec: CacheSpec, layout: str) -> None:
+    found = first_difference(
+        {"layout": header.layout, **header.spec.to_dict()}, {"layout": layout, **spec.to_dict()}
+    )
+    if found:
+        raise SpecMismatchError(
+            f"{storage.root} was made with other settings: {found}; "
+            "use these settings again, or another directory"
+        )

@@ -1,0 +1,19 @@
+"""From a cache or a corpus to batches, in an order that only seed and catalogue decide."""
+
+from __future__ import annotations
+
+from kdcache.stream.plan import EpochPlan, plan_epoch
+from kdcache.stream.source import CacheSource, CorpusSource, Example, Source
+from kdcache.stream.stream import Stream, stream_cache, stream_corpus
+
+__all__ = [
+    "CacheSource",
+    "CorpusSource",
+    "EpochPlan",
+    "Example",
+    "Source",
+    "Stream",
+    "plan_epoch",
+    "stream_cache",
+    "stream_corpus",
+]

@@ -1,0 +1,84 @@
+"""Examples → one padded batch.
+
+Shapes as in ``kdcache.batch``. Padding of log-probabilities is 0.0, of ids −1, of labels 0:
+finite, so that masked arithmetic never meets NaN.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdcache.batch import Batch, LatticeBatch, PosteriorBatch, VectorBatch
+from kdcache.codec.records import LatticeRecord, PosteriorRecord, Record, VectorRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kdcache.stream.source import Example
+
+TargetBatch = LatticeBatch | PosteriorBatch | VectorBatch
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Pad ``examples`` (at least one) into a batch, rows in their order."""
+    audio, lengths = None, None
+    if all(example.audio is not None for example in examples):
+        samples = [example.audio for example in examples if example.audio is not None]
+        audio, lengths = _pad(samples, 0.0), _lengths(samples)
+    tokens = [example.tokens for example in examples]
+    names = examples[0].targets.keys()
+    targets = {name: collate_records([e.targets[name] for e in examples]) for name in names}
+    return Batch(
+        ids=tuple(example.id for example in examples),
+        texts=tuple(example.text for example in examples),
+        labels_BU=_pad(tokens, 0),
+        label_lengths_B=_lengths(tokens),
+        audio_BN=audio,
+        audio_lengths_B=lengths,
+        targets=targets,
+    )
+
+
+def collate_records(records: Sequence[Record]) -> TargetBatch:
+    """Pad decoded targets, all of one kind."""
+    first = records[0]
+    if isinstance(first, LatticeRecord):
+        return _collate_lattices([r for r in records if isinstance(r, LatticeRecord)])
+    if isinstance(first, PosteriorRecord):
+        return _collate_posteriors([r for r in records if isinstance(r, PosteriorRecord)])
+    return _collate_vectors([r for r in records if isinstance(r, VectorRecord)])
+
+
+def _collate_lattices(records: Sequence[LatticeRecord]) -> LatticeBatch:
+    values = [record.logp_TUC for record in records]
+    shapes = torch.tensor([value.shape[:2] for value in values])
+    ids = [record.ids_TUK for record in records]
+    return LatticeBatch(_pad(values, 0.0), _pad(ids, -1).long(), shapes[:, 0], shapes[:, 1] - 1)
+
+
+def _collate_posteriors(records: Sequence[PosteriorRecord]) -> PosteriorBatch:
+    values = [record.logp_NC for record in records]
+    ids = [record.ids_NK for record in records]
+    return PosteriorBatch(_pad(values, 0.0), _pad(ids, -1).long(), _lengths(values))
+
+
+def _collate_vectors(records: Sequence[VectorRecord]) -> VectorBatch:
+    values = [record.values_TD for record in records]
+    return VectorBatch(_pad(values, 0.0), _lengths(values))
+
+
+def _lengths(arrays: Sequence[np.ndarray]) -> Tensor:
+    return torch.tensor([len(array) for array in arrays], dtype=torch.int64)
+
+
+def _pad(arrays: Sequence[np.ndarray], value: float) -> Tensor:
+    """Stack arrays of one dtype and rank, padded at the end of every axis."""
+    shape = np.max([array.shape for array in arrays], axis=0)
+    padded = np.full((len(arrays), *(int(n) for n in shape)), value, dtype=arrays[0].dtype)
+    for row, array in zip(padded, arrays, strict=True):
+        row[tuple(slice(n) for n in array.shape)] = array
+    return torch.from_numpy(padded)

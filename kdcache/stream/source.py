@@ -1,0 +1,194 @@
+"""Where a stream's examples come from: a cache with teacher targets, or a bare corpus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from kdcache.corpus import decode_flac, load_audio, read_manifest, resample
+from kdcache.errors import ConfigError, ManifestError, TokenizerError, did_you_mean
+from kdcache.types import fingerprint_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from kdcache.codec.records import Record
+    from kdcache.corpus.tokenizer import Tokenizer
+    from kdcache.store import Cache
+    from kdcache.types import Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One utterance in numpy, before it is padded into a batch.
+
+    Attributes:
+        id, text: as in the manifest.
+        tokens: int64 (U,) label ids.
+        audio: float32 (N,) samples in [−1, 1], or ``None`` where none is streamed.
+        targets: decoded records by target name; empty for a bare corpus.
+    """
+
+    id: str
+    text: str
+    tokens: np.ndarray
+    audio: np.ndarray | None
+    targets: dict[str, Record] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Random access to examples by catalogue row."""
+
+    @property
+    def snapshot(self) -> str:
+        """Digest of which utterances, in which order: what a saved position refers to."""
+        ...
+
+    @property
+    def durations(self) -> np.ndarray:
+        """float64 seconds by row."""
+        ...
+
+    def load(self, row: int) -> Example:
+        """Decode one row. May be called from several threads."""
+        ...
+
+
+class CorpusSource:
+    """A manifest without a cache: what a teacher, or a student without one, trains on.
+
+    Args:
+        utterances: in any order; rows are sorted by id.
+        tokenizer: spells the transcripts.
+        sample_rate: Hz of the samples to give.
+    """
+
+    def __init__(
+        self,
+        utterances: Iterable[Utterance],
+        tokenizer: Tokenizer,
+        sample_rate: int,
+    ) -> None:
+        self._rows = sorted(utterances, key=lambda u: u.id)
+        self._tokenizer = tokenizer
+        self._sample_rate = sample_rate
+        self.durations = np.array([u.duration for u in self._rows], np.float64)
+        self.snapshot = fingerprint_of([u.id for u in self._rows])
+
+    def load(self, row: int) -> Example:
+        """The utterance of ``row``, decoded and spelt."""
+        utterance = self._rows[row]
+        tokens = np.array(self._tokenizer.encode(utterance.text), np.int64)
+        audio = load_audio(utterance.audio, self._sample_rate)
+        return Example(utterance.id, utterance.text, tokens, audio)
+
+
+class CacheSource:
+    """A cache's utterances with the targets asked for, joined with their audio.
+
+    Args:
+        cache: an open cache.
+        targets: names of the targets to decode.
+        corpus: manifest to take audio from, by utterance id; ``None`` takes it from the
+            cache where it holds any and streams none otherwise.
+        sample_rate: Hz of the samples to give; the teacher's if ``None``.
+        tokenizer: the student's, checked against the cache's.
+
+    Raises:
+        ConfigError: a target that the cache does not hold.
+        ManifestError: utterances of the cache that the corpus lacks, by name.
+        TokenizerError: the cache was made with another tokenizer.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        targets: Sequence[str],
+        *,
+        corpus: str | Path | None = None,
+        sample_rate: int | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        self._cache = cache
+        self._targets = _check_targets(cache, targets)
+        if tokenizer is not None:
+            check_tokenizer(cache, tokenizer)
+        self._sample_rate = sample_rate or cache.spec.teacher.sample_rate
+        table = cache.catalogue
+        self._ids: list[str] = table.column("id").to_pylist()
+        self._texts: list[str] = table.column("text").to_pylist()
+        self._tokens = table.column("tokens")
+        self.durations = table.column("duration").to_numpy().astype(np.float64)
+        self.snapshot = fingerprint_of([cache.spec.spec_hash, self._ids])
+        self._audio = None if corpus is None else _join(self._ids, corpus)
+
+    def load(self, row: int) -> Example:
+        """The utterance of ``row`` with its targets, checksums verified."""
+        tokens = np.array(self._tokens[row].as_py(), np.int64)
+        records = {name: self._cache.read_target(row, name) for name in self._targets}
+        return Example(self._ids[row], self._texts[row], tokens, self._samples(row), records)
+
+    def _samples(self, row: int) -> np.ndarray | None:
+        if self._audio is not None:
+            return load_audio(self._audio[row].audio, self._sample_rate)
+        if self._cache.spec.audio == "none":
+            return None
+        samples, rate = decode_flac(self._cache.audio(row))
+        return resample(samples, rate, self._sample_rate)
+
+
+class KeptSource:
+    """A source that is decoded once: each example stays in memory, for small corpora.
+
+    Args:
+        source: where examples come from at first.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._kept: dict[int, Example] = {}
+        self.snapshot, self.durations = source.snapshot, source.durations
+
+    def load(self, row: int) -> Example:
+        """The utterance of ``row``, decoded when it is first asked for."""
+        if row not in self._kept:
+            self._kept[row] = self._source.load(row)
+        return self._kept[row]
+
+
+def check_tokenizer(cache: Cache, tokenizer: Tokenizer) -> None:
+    """Raise TokenizerError unless ``tokenizer`` is the one that the cache was made with."""
+    if tokenizer.fingerprint != cache.spec.tokenizer:
+        raise TokenizerError(
+            f"The student's tokenizer ({tokenizer.vocab_size} tokens, fingerprint "
+            f"{tokenizer.fingerprint[:12]}) is not the one of the cache {cache.path} "
+            f"({cache.spec.tokenizer[:12]}): class ids would not match. Use the tokenizer in "
+            f"{cache.tokenizer_dir}."
+        )
+
+
+def _check_targets(cache: Cache, names: Sequence[str]) -> tuple[str, ...]:
+    known = [target.name for target in cache.spec.targets]
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"The cache {cache.path} holds no target {name!r}; it has "
+                f"{', '.join(known)}.{did_you_mean(name, known)}"
+            )
+    return tuple(names)
+
+
+def _join(ids: Sequence[str], corpus: str | Path) -> list[Utterance]:
+    """The corpus's utterances in the order of ``ids``."""
+    by_id = {utterance.id: utterance for utterance in read_manifest(corpus)}
+    missing = [name for name in ids if name not in by_id]
+    if missing:
+        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+        raise ManifestError(
+            f"{len(missing)} of the cache's {len(ids)} utterances are not in {corpus}: {shown}. "
+            "Give the manifest that the cache was extracted from."
+        )
+    return [by_id[name] for name in ids]

@@ -1,0 +1,205 @@
+"""The stream: a deterministic, resumable iterable of batches for one worker of many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kdcache.errors import ConfigError
+from kdcache.stream.collate import collate
+from kdcache.stream.plan import EpochPlan, plan_epoch
+from kdcache.stream.prefetch import Prefetcher
+from kdcache.stream.source import CacheSource, CorpusSource, KeptSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from kdcache.batch import Batch
+    from kdcache.corpus.tokenizer import Tokenizer
+    from kdcache.store import Cache
+    from kdcache.stream.source import Example, Source
+    from kdcache.types import Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One worker's share of an optimiser step.
+
+    Attributes:
+        batches: its micro-batches; none where the last step has fewer than workers.
+        utterances: utterances of the step on all workers, the divisor of its mean loss.
+        epoch, index: the step's place.
+    """
+
+    batches: tuple[Batch, ...]
+    utterances: int
+    epoch: int
+    index: int
+
+
+class Stream:
+    """Batches of one worker, in an order that only the source, seed and epoch decide.
+
+    Iterating gives the micro-batches of what is left of the current epoch; iterating again
+    goes on with the next epoch. :meth:`steps` does the same step by step. Position is kept
+    by whole steps: what :meth:`state_dict` says has been consumed is never given again.
+
+    Args:
+        source: where examples come from.
+        batch_seconds: greatest padded seconds of a micro-batch.
+        seed: of the shuffle.
+        rank, world_size: which worker of how many this is.
+        micro_batches_per_step: micro-batches of an optimiser step, on all workers together.
+        shuffle: ``False`` for evaluation.
+        prefetch: micro-batches, or steps of them, to read ahead.
+
+    Raises:
+        ConfigError: a rank outside the world, or more workers than micro-batches in a step.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        batch_seconds: float = 400.0,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        micro_batches_per_step: int | None = None,
+        shuffle: bool = True,
+        prefetch: int = 4,
+    ) -> None:
+        self._count = micro_batches_per_step or world_size
+        _check_world(rank, world_size, self._count)
+        self.source = source
+        self.rank, self.world_size = rank, world_size
+        self._seed, self._batch_seconds = seed, batch_seconds
+        self._shuffle, self._prefetch = shuffle, prefetch
+        self._epoch, self._next = 0, 0
+        self.waited = 0.0
+
+    def plan(self, epoch: int) -> EpochPlan:
+        """The steps of an epoch, for all workers."""
+        return plan_epoch(
+            self.source.durations,
+            seed=self._seed,
+            epoch=epoch,
+            batch_seconds=self._batch_seconds,
+            micro_batches_per_step=self._count,
+            shuffle=self._shuffle,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        for step in self.steps():
+            yield from step.batches
+
+    def steps(self) -> Iterator[Step]:
+        """This worker's share of each remaining step of the epoch."""
+        ahead = Prefetcher(self._load_epoch(self._epoch, self._next), self._prefetch)
+        waited = self.waited
+        for step in ahead:
+            self._next = step.index + 1
+            self.waited = waited + ahead.waited
+            yield step
+        self._epoch, self._next = self._epoch + 1, 0
+
+    def examples(self) -> Iterator[Example]:
+        """The same utterances as numpy examples, unpadded; does not move the position."""
+        plan = self.plan(self._epoch)
+        for index in range(self._next, len(plan)):
+            for rows in plan.share(index, self.rank, self.world_size):
+                yield from (self.source.load(int(row)) for row in rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, as JSON-ready values."""
+        return {
+            "snapshot": self.source.snapshot,
+            "seed": self._seed,
+            "epoch": self._epoch,
+            "next": self._next,
+            "batch_seconds": self._batch_seconds,
+            "micro_batches_per_step": self._count,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken, with this or another number of workers.
+
+        Raises:
+            ConfigError: the state belongs to other utterances or to another order.
+        """
+        mine = self.state_dict()
+        for key in ("snapshot", "seed", "batch_seconds", "micro_batches_per_step"):
+            if state[key] != mine[key]:
+                raise ConfigError(
+                    f"The saved position has {key} {state[key]!r} and this stream {mine[key]!r}: "
+                    "the order would differ. Use the same cache and settings to resume."
+                )
+        self._epoch, self._next = int(state["epoch"]), int(state["next"])
+
+    def _load_epoch(self, epoch: int, start: int) -> Iterator[Step]:
+        plan = self.plan(epoch)
+        for index in range(start, len(plan)):
+            shares = plan.share(index, self.rank, self.world_size)
+            batches = tuple(
+                collate([self.source.load(int(row)) for row in rows]) for rows in shares
+            )
+            yield Step(batches, plan.utterances(index), epoch, index)
+
+
+def stream_cache(
+    cache: Cache | str | Path,
+    *,
+    targets: Sequence[str] | None = None,
+    corpus: str | Path | None = None,
+    sample_rate: int | None = None,
+    tokenizer: Tokenizer | None = None,
+    keep_in_memory: bool = False,
+    **settings: Any,
+) -> Stream:
+    """Stream a cache: padded torch batches with the teacher's targets.
+
+    Args:
+        cache: an open cache or its path.
+        targets: which to decode; all if ``None``.
+        corpus, sample_rate, tokenizer: see :class:`CacheSource`.
+        keep_in_memory: decode each utterance once and keep it, for small caches.
+        settings: see :class:`Stream`.
+    """
+    from kdcache.store import Cache, open_cache
+
+    opened = cache if isinstance(cache, Cache) else open_cache(cache)
+    names = [target.name for target in opened.spec.targets] if targets is None else targets
+    source = CacheSource(
+        opened,
+        names,
+        corpus=corpus,
+        sample_rate=sample_rate,
+        tokenizer=tokenizer,
+    )
+    return Stream(KeptSource(source) if keep_in_memory else source, **settings)
+
+
+def stream_corpus(
+    utterances: Iterable[Utterance],
+    tokenizer: Tokenizer,
+    sample_rate: int,
+    *,
+    keep_in_memory: bool = False,
+    **settings: Any,
+) -> Stream:
+    """Stream a corpus without a teacher: the same batches with no targets."""
+    source = CorpusSource(utterances, tokenizer, sample_rate)
+    return Stream(KeptSource(source) if keep_in_memory else source, **settings)
+
+
+def _check_world(rank: int, world_size: int, micro_batches: int) -> None:
+    if not 0 <= rank < world_size:
+        raise ConfigError(
+            f"rank is {rank} of {world_size} workers; it must be 0 to {world_size - 1}."
+        )
+    if micro_batches % world_size:
+        raise ConfigError(
+            f"A step has {micro_batches} micro-batches, which {world_size} workers do not divide; "
+            f"set micro_batches_per_step to a multiple of {world_size}."
+        )

@@ -1,0 +1,55 @@
+"""What a student looks like: sizes of a FastConformer transducer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from kdcache.config import Settings
+
+
+class StudentSettings(Settings):
+    """Sizes of the encoder, the prediction network and the joint network."""
+
+    hidden: int = Field(default=96, ge=8)
+    """Width D of the encoder."""
+
+    layers: int = Field(default=4, ge=1)
+    """Conformer blocks."""
+
+    heads: int = Field(default=4, ge=1)
+    """Attention heads; must divide ``hidden``."""
+
+    feed_forward: int = Field(default=4, ge=1)
+    """Feed-forward width as a multiple of ``hidden``."""
+
+    conv_kernel: int = Field(default=9, ge=3)
+    """Kernel of the depthwise convolution, odd."""
+
+    subsampling: Literal[2, 4, 8] = 4
+    """Feature frames (of 10 ms) per encoder frame."""
+
+    subsampling_channels: int = Field(default=32, ge=1)
+    """Channels of the subsampling convolutions."""
+
+    joint: int = Field(default=96, ge=8)
+    """Width J of prediction and joint network."""
+
+    prediction_layers: int = Field(default=1, ge=1)
+    """LSTM layers of the prediction network."""
+
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout throughout the encoder."""
+
+    ctc_head: bool = False
+    """An auxiliary CTC projection of the encoder: it steadies training, and gives a later
+    cache its encoder logits."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> StudentSettings:
+        if self.hidden % self.heads:
+            raise ValueError(
+                f"should have hidden ({self.hidden}) a multiple of heads ({self.heads})"
+            )
+        return self

@@ -1,0 +1,154 @@
+"""A transducer student: features, FastConformer encoder, LSTM prediction network, joint.
+
+The network is ``transformers``' ParakeetForRNNT, so that a trained student is a directory
+that ``from_pretrained`` loads and that can be a teacher itself (self-distillation chains).
+
+Shapes: B batch, N samples, F feature frames, M mel bands, T encoder frames, U labels,
+V vocabulary with blank (the last class), J joint width, D hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import ParakeetEncoderConfig, ParakeetForRNNT, ParakeetRNNTConfig
+from transformers.models.parakeet import ParakeetFeatureExtractor
+
+from kdcache.errors import ConfigError
+from kdcache.student.augment import mask_features
+
+if TYPE_CHECKING:
+    from kdcache.batch import Batch
+    from kdcache.corpus.tokenizer import Tokenizer
+    from kdcache.student.augment import SpecAugment
+    from kdcache.student.settings import StudentSettings
+
+
+@dataclass(frozen=True, slots=True)
+class StudentOutput:
+    """What one forward pass gives.
+
+    Attributes:
+        logits_BTUV: joint logits (B, T, U+1, V).
+        frames_B: T of each utterance.
+        hidden_BTD: last hidden states of the encoder.
+        ctc_logits_BTV: logits of the auxiliary CTC head, where there is one.
+    """
+
+    logits_BTUV: Tensor
+    frames_B: Tensor
+    hidden_BTD: Tensor
+    ctc_logits_BTV: Tensor | None
+
+
+class TransducerStudent(nn.Module):
+    """A transducer that goes from samples to lattice logits.
+
+    Args:
+        model: the network; its blank is ``config.blank_token_id``.
+        extractor: samples → log-mel features.
+        tokenizer: the tokenizer whose ids its classes are.
+        ctc_head: whether to add a CTC projection of the encoder.
+    """
+
+    def __init__(
+        self,
+        model: ParakeetForRNNT,
+        extractor: ParakeetFeatureExtractor,
+        tokenizer: Tokenizer,
+        *,
+        ctc_head: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.extractor = extractor
+        self.tokenizer = tokenizer
+        config = model.config
+        width, classes = config.encoder_config.hidden_size, config.vocab_size
+        self.ctc_head = nn.Linear(width, classes) if ctc_head else None
+
+    @property
+    def blank(self) -> int:
+        """Class id of blank."""
+        return int(self.model.config.blank_token_id)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz that it expects."""
+        return int(self.extractor.sampling_rate)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
+    def features(self, audio_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised log-mel features (B, F, M) and their mask (B, F), on the model's device."""
+        samples = [row[:n].cpu() for row, n in zip(audio_BN, lengths_B.tolist(), strict=True)]
+        out = self.extractor(samples, sampling_rate=self.sample_rate, return_tensors="pt")
+        return out["input_features"].to(self.device), out["attention_mask"].to(self.device)
+
+    def encode(self, features_BFM: Tensor, mask_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden states (B, T, D), joint inputs (B, T, J) and frames (B,)."""
+        out = self.model.get_audio_features(features_BFM, attention_mask=mask_BF)
+        frames_B = out.attention_mask.sum(-1).long()
+        return out.last_hidden_state, out.pooler_output, frames_B
+
+    def predict(self, labels_BU: Tensor) -> Tensor:
+        """Prediction network over blank and the labels: (B, U+1, J)."""
+        start = labels_BU.new_full((labels_BU.shape[0], 1), self.blank)
+        output: Tensor = self.model.decoder(torch.cat([start, labels_BU], dim=1))
+        return output
+
+    def forward(self, batch: Batch, augment: SpecAugment | None = None) -> StudentOutput:
+        """Lattice logits of a batch; ``augment`` masks its features, by utterance id."""
+        if batch.audio_BN is None or batch.audio_lengths_B is None:
+            raise ConfigError(
+                "The student needs audio, but the stream carries none; stream with audio from "
+                "the cache or from the corpus."
+            )
+        features_BFM, mask_BF = self.features(batch.audio_BN, batch.audio_lengths_B)
+        if augment is not None:
+            features_BFM = mask_features(features_BFM, mask_BF, batch.ids, augment)
+        hidden_BTD, encoder_BTJ, frames_B = self.encode(features_BFM, mask_BF)
+        frames = int(frames_B.max())
+        hidden_BTD, encoder_BTJ = hidden_BTD[:, :frames], encoder_BTJ[:, :frames]
+        decoder_BUJ = self.predict(batch.labels_BU)
+        logits = self.model.joint(decoder_BUJ[:, None], encoder_BTJ[:, :, None])
+        ctc = self.ctc_head(hidden_BTD) if self.ctc_head is not None else None
+        return StudentOutput(logits, frames_B, hidden_BTD, ctc)
+
+
+def build_student(settings: StudentSettings, tokenizer: Tokenizer) -> TransducerStudent:
+    """A student with random weights (from torch's global seed), blank after the last token."""
+    model = ParakeetForRNNT(_network_config(settings, tokenizer.vocab_size))
+    extractor = ParakeetFeatureExtractor()
+    return TransducerStudent(model, extractor, tokenizer, ctc_head=settings.ctc_head)
+
+
+def _network_config(settings: StudentSettings, tokens: int) -> ParakeetRNNTConfig:
+    dropouts: dict[str, Any] = dict.fromkeys(
+        ("dropout", "activation_dropout", "attention_dropout"), settings.dropout
+    )
+    encoder = ParakeetEncoderConfig(
+        hidden_size=settings.hidden,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        intermediate_size=settings.hidden * settings.feed_forward,
+        conv_kernel_size=settings.conv_kernel,
+        subsampling_factor=settings.subsampling,
+        subsampling_conv_channels=settings.subsampling_channels,
+        layerdrop=0.0,
+        **dropouts,
+    )
+    return ParakeetRNNTConfig(
+        vocab_size=tokens + 1,
+        blank_token_id=tokens,
+        pad_token_id=tokens,
+        decoder_hidden_size=settings.joint,
+        num_decoder_layers=settings.prediction_layers,
+        encoder_config=encoder.to_dict(),
+    )

@@ -1,0 +1,17 @@
+"""Targets: which part of a teacher's belief is kept, and what that loses.
+
+    lattice          a transducer's nodes: blank, next label, top-k more, rest
+    encoder_logits   posteriors of encoder frames: top-k and rest
+    decoder_logits   posteriors of an attention decoder's tokens: top-k and rest
+    hidden           the encoder's last hidden states
+    features         the teacher's input features
+
+A target reduces on the teacher's device, packs with a codec, unpacks, and says what was lost.
+"""
+
+from __future__ import annotations
+
+from kdcache.target.protocol import Reduced, Target
+from kdcache.target.registry import make_target, target_kinds, target_spec
+
+__all__ = ["Reduced", "Target", "make_target", "target_kinds", "target_spec"]

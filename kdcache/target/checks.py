@@ -1,0 +1,57 @@
+"""Checks that targets share: settings, what a teacher offers, what it gave, what came back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from kdcache.errors import ConfigError, TeacherOutputError, UnsupportedTargetError
+
+if TYPE_CHECKING:
+    from kdcache.types import TeacherSpec
+
+GivenT = TypeVar("GivenT")
+
+
+def check_offered(kind: str, teacher: TeacherSpec) -> None:
+    """Raise UnsupportedTargetError where ``teacher`` does not give targets of this kind."""
+    if kind not in teacher.targets:
+        raise UnsupportedTargetError(
+            f"Teacher {teacher.name!r} ({teacher.kind}) cannot give target {kind!r}; it gives "
+            f"{', '.join(teacher.targets)}."
+        )
+
+
+def parse_top_k(top_k: object, smallest: int) -> int:
+    """``top_k`` as an integer of at least ``smallest``.
+
+    Raises:
+        ConfigError: it is anything else.
+    """
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < smallest:
+        raise ConfigError(f"top_k is {top_k!r}; expected an integer of at least {smallest}.")
+    return top_k
+
+
+def given(value: GivenT | None, kind: str) -> GivenT:
+    """``value``, which the teacher's spec promised for targets of this kind.
+
+    Raises:
+        TeacherOutputError: it is missing.
+    """
+    if value is None:
+        raise TeacherOutputError(f"The teacher's output lacks what target {kind!r} is made of.")
+    return value
+
+
+def check_rows(got: int, expected: int, what: str) -> None:
+    """Raise TeacherOutputError where the output has another length than it should, or none."""
+    if got != expected or got < 1:
+        raise TeacherOutputError(f"The teacher gave {got} {what}, expected {max(expected, 1)}.")
+
+
+def check_ids(kept: np.ndarray, decoded: np.ndarray) -> None:
+    """Raise ConfigError where a codec did not give the class ids back unchanged."""
+    if not np.array_equal(kept, decoded):
+        raise ConfigError("The codec did not give class ids back unchanged; use another.")

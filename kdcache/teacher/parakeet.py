@@ -1,0 +1,51 @@
+"""What Parakeet teachers share: log-mel features and the FastConformer encoder's geometry.
+
+Features are computed on the CPU: the extractor's STFT wants its window and samples in one
+place, and so a teacher's features do not depend on where its encoder runs.
+
+Shapes: B batch, F feature frames, M mel bands, T encoder frames.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from transformers.models.parakeet import ParakeetFeatureExtractor
+
+from kdcache.teacher.base import TransformersTeacher
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+
+class ParakeetTeacher(TransformersTeacher):
+    """A teacher with a Parakeet encoder."""
+
+    def extractor_class(self) -> Any:
+        """Log-mel features, normalised by utterance."""
+        return ParakeetFeatureExtractor
+
+    @property
+    def frame_shift(self) -> float:
+        """Hop of the features times the encoder's subsampling, in seconds."""
+        config = self.model.config.encoder_config
+        layers = int(math.log2(config.subsampling_factor))
+        hop: int = self.extractor.hop_length
+        return float(hop * config.subsampling_conv_stride**layers / self.extractor.sampling_rate)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the encoder's output."""
+        return int(self.model.config.encoder_config.hidden_size)
+
+    @property
+    def shortest_audio(self) -> int:
+        """Two feature frames: one alone has no variance to be normalised by."""
+        return 2 * int(self.extractor.hop_length)
+
+    def features(self, audio: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """Features (B, F, M) in float32 and their mask (B, F), on the teacher's device."""
+        out = self.extractor(audio, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+        return out["input_features"].to(self.device), out["attention_mask"].to(self.device)

@@ -1,0 +1,104 @@
+"""What a teacher is to the rest of kdcache.
+
+Shapes: T encoder frames, U labels, V vocabulary with blank, J joint width, D hidden size,
+F feature frames, M mel bands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from torch import Tensor
+
+    from kdcache.corpus.tokenizer import Tokenizer
+    from kdcache.types import TeacherSpec
+
+
+@dataclass(frozen=True, slots=True)
+class LatticeLogits:
+    """A transducer's lattice, not yet multiplied out: rows of logits are made on demand.
+
+    Attributes:
+        encoder_TJ: projected encoder frames.
+        decoder_UJ: projected prediction network states, (U+1, J), the first after blank.
+        joint: maps ((t, 1, J), (1, U+1, J)) to logits (t, U+1, V).
+        blank: class id of blank.
+    """
+
+    encoder_TJ: Tensor
+    decoder_UJ: Tensor
+    joint: Callable[[Tensor, Tensor], Tensor]
+    blank: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(T, U+1)."""
+        return self.encoder_TJ.shape[0], self.decoder_UJ.shape[0]
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Logits of frames ``start`` to ``stop``: (stop − start, U+1, V)."""
+        return self.joint(self.encoder_TJ[start:stop, None], self.decoder_UJ[None])
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherOutput:
+    """What a teacher says of one utterance, unpadded, on the teacher's device.
+
+    Attributes:
+        frames: T.
+        tokens: the U label ids that it was conditioned on.
+        hidden_TD: the encoder's last hidden states.
+        frame_logits_TV: logits per encoder frame (CTC, or an auxiliary CTC head).
+        lattice: a transducer's lattice.
+        token_logits_UV: an attention decoder's teacher-forced logits, (U+1, V), the last
+            row predicting the end.
+        features_FM: the model's input features, where it has any.
+    """
+
+    frames: int
+    tokens: tuple[int, ...]
+    hidden_TD: Tensor
+    frame_logits_TV: Tensor | None = None
+    lattice: LatticeLogits | None = None
+    token_logits_UV: Tensor | None = None
+    features_FM: Tensor | None = None
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """A model that can be asked what it believes. Third parties implement this."""
+
+    @property
+    def spec(self) -> TeacherSpec:
+        """What this teacher is."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer whose ids the teacher's classes are."""
+        ...
+
+    def forward(
+        self, audio: Sequence[np.ndarray], tokens: Sequence[Sequence[int]]
+    ) -> list[TeacherOutput]:
+        """Run one padded batch without gradients.
+
+        Args:
+            audio: float32 mono samples of each utterance at ``spec.sample_rate``.
+            tokens: label ids of each utterance; ignored by a CTC teacher.
+
+        Returns:
+            One output an utterance, in order; views into the padded batch. Beyond float
+            round-off they do not depend on what else is in it.
+
+        Raises:
+            AudioError: an utterance's samples cannot be used (too short, too long, NaN).
+            TranscriptError: an utterance's tokens cannot be used. Either stops the batch; run
+                its utterances one by one to find which.
+        """
+        ...

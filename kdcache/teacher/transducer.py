@@ -1,0 +1,136 @@
+"""Transducer teachers: ``ParakeetForRNNT``.
+
+The lattice is not multiplied out here: the output carries the projected encoder frames and
+prediction network states, and the joint network makes rows of logits on demand.
+
+The joint network adds the two and applies a non-linearity before its output layer, so there
+are no encoder logits of its own. A directory that holds an auxiliary CTC head over the
+encoder's last hidden states (``ctc_head.safetensors``: ``weight`` (V, D), ``bias`` (V,), the
+same classes and blank as the lattice) offers ``encoder_logits`` from it.
+
+Shapes: B batch, F feature frames, M mel bands, T encoder frames, U labels, J joint width, D
+hidden size, V vocabulary with blank.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import linear
+from torch.nn.utils.rnn import pad_sequence
+
+from kdcache.errors import TeacherError
+from kdcache.teacher.parakeet import ParakeetTeacher
+from kdcache.teacher.protocol import LatticeLogits, TeacherOutput
+from kdcache.types import TeacherKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from kdcache.teacher.directory import TeacherDirectory
+
+
+class TransducerTeacher(ParakeetTeacher):
+    """A ``ParakeetForRNNT`` as a teacher."""
+
+    kind = TeacherKind.TRANSDUCER
+    version = "1"
+
+    def _prepare(self, files: TeacherDirectory) -> None:
+        super()._prepare(files)
+        shape = (self.vocab_size, self.hidden_size)
+        head = read_ctc_head(files.ctc_head, shape) if files.ctc_head else None
+        if head is not None:
+            head = (head[0].to(self.device, self.dtype), head[1].to(self.device, self.dtype))
+        self._head = head
+
+    @property
+    def blank_id(self) -> int:
+        """Class id of blank."""
+        return self.configured_class("blank_token_id")
+
+    @property
+    def start_id(self) -> int:
+        """The id that decoding starts from: what generation uses, blank by default."""
+        for config in (self.model.generation_config, self.model.config):
+            start = getattr(config, "decoder_start_token_id", None)
+            if start is not None:
+                return int(start)
+        return self.blank_id
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Encoder logits only with an auxiliary head."""
+        own = ("features", "hidden", "lattice")
+        return ("encoder_logits", *own) if self._head is not None else own
+
+    def _forward(
+        self, audio: list[np.ndarray], tokens: list[tuple[int, ...]]
+    ) -> list[TeacherOutput]:
+        features_BFM, mask_BF = self.features(audio)
+        encoded = self.model.get_audio_features(features_BFM.to(self.dtype), attention_mask=mask_BF)
+        states_BUJ = self.predict(tokens)
+        frames_B = encoded.attention_mask.sum(-1).tolist()
+        outputs = []
+        for row, (frames, labels) in enumerate(zip(frames_B, tokens, strict=True)):
+            hidden_TD = encoded.last_hidden_state[row, :frames]
+            lattice = LatticeLogits(
+                encoder_TJ=encoded.pooler_output[row, :frames],
+                decoder_UJ=states_BUJ[row, : len(labels) + 1],
+                joint=self.joint,
+                blank=self.blank_id,
+            )
+            outputs.append(
+                TeacherOutput(
+                    frames=frames,
+                    tokens=labels,
+                    hidden_TD=hidden_TD,
+                    frame_logits_TV=linear(hidden_TD, *self._head) if self._head else None,
+                    lattice=lattice,
+                    features_FM=features_BFM[row, : int(mask_BF[row].sum())],
+                )
+            )
+        return outputs
+
+    def predict(self, tokens: list[tuple[int, ...]]) -> Tensor:
+        """Prediction network states (B, U+1, J) after the start and each label.
+
+        The network is causal, so what pads a row does not reach its real states.
+        """
+        rows = [torch.tensor((self.start_id, *labels)) for labels in tokens]
+        ids_BU = pad_sequence(rows, batch_first=True, padding_value=self.start_id)
+        states_BUJ: Tensor = self.model.decoder(ids_BU.to(self.device))
+        return states_BUJ
+
+    def joint(self, encoder: Tensor, decoder: Tensor) -> Tensor:
+        """Logits of nodes, from broadcastable encoder frames and prediction states."""
+        with torch.no_grad():
+            logits: Tensor = self.model.joint(
+                decoder_hidden_states=decoder, encoder_hidden_states=encoder
+            )
+        return logits
+
+
+def read_ctc_head(path: Path, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Weight (V, D) and bias (V,) of an auxiliary CTC head.
+
+    Raises:
+        TeacherError: the file is not such a head.
+    """
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise TeacherError(f"{path} cannot be read ({error}); copy or save it again.") from error
+    got = {name: tuple(tensor.shape) for name, tensor in sorted(tensors.items())}
+    if got != {"bias": shape[:1], "weight": shape}:
+        raise TeacherError(
+            f"{path} holds {got}, expected weight {shape} and bias {shape[:1]}; it belongs to "
+            "another model: remove it or put the right one there."
+        )
+    return tensors["weight"], tensors["bias"]

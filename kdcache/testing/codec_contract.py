@@ -1,0 +1,136 @@
+"""What every record codec must do. Subclass, say which codec, and run with pytest.
+
+class TestMyCodec(CodecContract):
+    record = "lattice"
+    settings = {"name": "my_package.codecs:MyCodec", "bits": 6}
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pytest
+
+from kdcache.codec import LatticeRecord, PosteriorRecord, VectorRecord, make_codec
+from kdcache.errors import KdcacheError
+from kdcache.testing.records import random_record
+
+if TYPE_CHECKING:
+    from kdcache.codec import Record, RecordCodec
+
+
+class CodecContract:
+    """Tests of one codec.
+
+    Attributes:
+        record: the kind of record that it packs.
+        settings: what makes it.
+        seeds: of the random records that it is tried on.
+    """
+
+    record: ClassVar[str]
+    settings: ClassVar[dict[str, Any]]
+    seeds: ClassVar[range] = range(20)
+
+    @pytest.fixture
+    def codec(self) -> RecordCodec:
+        """The codec under test."""
+        return make_codec(self.record, self.settings)
+
+    @pytest.fixture
+    def samples(self) -> list[Record]:
+        """Records to pack."""
+        return [random_record(np.random.default_rng(seed), self.record) for seed in self.seeds]
+
+    def test_arrays_are_as_columns_says(self, codec: RecordCodec, samples: list[Record]) -> None:
+        """Names, dtypes, axes, and memory that can be written as it is."""
+        for sample in samples:
+            arrays = codec.encode(sample)
+            required = {name for name, spec in codec.columns().items() if not spec.optional}
+            assert required <= arrays.keys() <= codec.columns().keys()
+            for name, array in arrays.items():
+                spec = codec.columns()[name]
+                assert array.dtype == np.dtype(spec.dtype)
+                assert array.ndim == spec.ndim
+                assert array.flags.c_contiguous
+
+    def test_decoding_is_within_the_bound(self, codec: RecordCodec, samples: list[Record]) -> None:
+        """Every element, and zero probability stays zero."""
+        for sample in samples:
+            given, decoded = values_of(sample), values_of(codec.decode(codec.encode(sample)))
+            bound = codec.error_bound(sample)
+            assert decoded.dtype == np.float32
+            assert given.shape == decoded.shape == bound.shape
+            assert np.array_equal(np.isneginf(given), np.isneginf(decoded))
+            finite = np.isfinite(given)
+            error = np.abs(given[finite] - decoded[finite])
+            assert (error <= bound[finite]).all()
+
+    def test_distributions_stay_normalised(self, codec: RecordCodec, samples: list[Record]) -> None:
+        """Decoded rows sum to one; vectors have nothing to sum."""
+        for sample in samples:
+            if not isinstance(sample, VectorRecord):
+                total = np.exp(values_of(codec.decode(codec.encode(sample)))).sum(-1)
+                assert np.abs(total - 1).max(initial=0) < 1e-5
+
+    def test_ids_are_exact(self, codec: RecordCodec, samples: list[Record]) -> None:
+        """Class ids come back as they were."""
+        for sample in samples:
+            decoded = codec.decode(codec.encode(sample))
+            if isinstance(sample, LatticeRecord) and isinstance(decoded, LatticeRecord):
+                assert np.array_equal(sample.ids_TUK, decoded.ids_TUK)
+            if isinstance(sample, PosteriorRecord) and isinstance(decoded, PosteriorRecord):
+                assert np.array_equal(sample.ids_NK, decoded.ids_NK)
+
+    def test_encoding_is_deterministic(self, codec: RecordCodec, samples: list[Record]) -> None:
+        """Same record, same bytes; the record itself is left alone."""
+        for sample in samples:
+            before = values_of(sample).copy()
+            first, second = codec.encode(sample), codec.encode(sample)
+            assert {n: a.tobytes() for n, a in first.items()} == {
+                n: a.tobytes() for n, a in second.items()
+            }
+            assert np.array_equal(before, values_of(sample), equal_nan=True)
+
+    def test_decoding_leaves_the_stored_arrays_alone(
+        self, codec: RecordCodec, samples: list[Record]
+    ) -> None:
+        """They may be views of a mapped file that cannot be written."""
+        for sample in samples:
+            arrays = codec.encode(sample)
+            for array in arrays.values():
+                array.setflags(write=False)
+            assert type(codec.decode(arrays)) is type(sample)
+
+    def test_settings_make_an_equal_codec(self, codec: RecordCodec, samples: list[Record]) -> None:
+        """Through JSON, as in a cache's header."""
+        again = make_codec(self.record, json.loads(json.dumps(codec.to_dict())))
+        assert again.to_dict() == codec.to_dict()
+        assert again.columns() == codec.columns()
+        first, second = codec.encode(samples[0]), again.encode(samples[0])
+        assert all(np.array_equal(first[name], second[name]) for name in first)
+
+    def test_nan_is_refused(self, codec: RecordCodec, samples: list[Record]) -> None:
+        """With an error of the tree, so that the utterance is recorded and the others go on."""
+        values = values_of(samples[0]).copy()
+        values.reshape(-1)[-1] = np.nan
+        with pytest.raises(KdcacheError):
+            codec.encode(with_values(samples[0], values))
+
+
+def values_of(record: Record) -> np.ndarray:
+    """The float array of a record."""
+    if isinstance(record, LatticeRecord):
+        return record.logp_TUC
+    return record.logp_NC if isinstance(record, PosteriorRecord) else record.values_TD
+
+
+def with_values(record: Record, values: np.ndarray) -> Record:
+    """The record with another float array."""
+    if isinstance(record, LatticeRecord):
+        return LatticeRecord(values, record.ids_TUK)
+    if isinstance(record, PosteriorRecord):
+        return PosteriorRecord(values, record.ids_NK)
+    return VectorRecord(values)

@@ -1,0 +1,132 @@
+"""Random records: seeded ones for tests of stores, hypothesis strategies for codecs.
+
+Shapes: T encoder frames, U labels, K kept classes, N frames or tokens, V vocabulary,
+C classes, D hidden size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdcache.codec import LatticeRecord, PosteriorRecord, VectorRecord
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+    from kdcache.codec import Record
+
+
+def random_logp(
+    rng: np.random.Generator, shape: tuple[int, ...], spread: float = 4.0
+) -> np.ndarray:
+    """float32 log-probabilities, normalised over the last axis.
+
+    Args:
+        rng: source of randomness.
+        shape: of the array, classes last.
+        spread: standard deviation of the logits; large gives peaky rows.
+    """
+    return normalise(rng.normal(size=shape) * spread)
+
+
+def normalise(logits: np.ndarray) -> np.ndarray:
+    """float32 log-softmax over the last axis, computed in float64."""
+    exact = np.asarray(logits, np.float64)
+    exact = exact - exact.max(axis=-1, keepdims=True)
+    logp: np.ndarray = exact - np.log(np.exp(exact).sum(axis=-1, keepdims=True))
+    return logp.astype(np.float32)
+
+
+def random_lattice(
+    rng: np.random.Generator, frames: int, labels: int, kept: int, vocab: int = 100
+) -> LatticeRecord:
+    """A lattice of T = ``frames``, U = ``labels``, K = ``kept``; no label in column U."""
+    logits = rng.normal(size=(frames, labels + 1, kept + 3)) * 4
+    logits[:, labels, 1] = -np.inf
+    ids = _distinct_ids(rng, (frames, labels + 1), kept, vocab)
+    return LatticeRecord(normalise(logits), ids)
+
+
+def random_posterior(
+    rng: np.random.Generator, length: int, kept: int, vocab: int = 100
+) -> PosteriorRecord:
+    """Posteriors of N = ``length`` frames or tokens, K = ``kept``."""
+    return PosteriorRecord(
+        random_logp(rng, (length, kept + 1)), _distinct_ids(rng, (length,), kept, vocab)
+    )
+
+
+def random_vector(rng: np.random.Generator, frames: int, width: int) -> VectorRecord:
+    """Normal values of T = ``frames``, D = ``width``."""
+    return VectorRecord(rng.normal(size=(frames, width)).astype(np.float32))
+
+
+def random_record(rng: np.random.Generator, kind: str) -> Record:
+    """A small record of that kind (``lattice``, ``posterior``, ``vector``), sizes random too."""
+    length, labels = int(rng.integers(1, 12)), int(rng.integers(0, 6))
+    if kind == "lattice":
+        return random_lattice(rng, length, labels, kept=2)
+    if kind == "posterior":
+        return random_posterior(rng, length, kept=3)
+    return random_vector(rng, length, width=4)
+
+
+def records(kind: str) -> SearchStrategy[Record]:
+    """Hypothesis strategy of records of that kind: edge sizes, zero probabilities, wide ranges."""
+    from hypothesis import strategies as st
+
+    drawers = {"lattice": _lattices, "posterior": _posteriors, "vector": _vectors}
+    strategy: SearchStrategy[Record] = st.composite(drawers[kind])()
+    return strategy
+
+
+def _lattices(draw: Any) -> Record:
+    from hypothesis import strategies as st
+
+    frames, labels, kept = draw(st.integers(0, 4)), draw(st.integers(0, 3)), draw(st.integers(0, 5))
+    logp_TUC = _draw_logp(draw, (frames, labels + 1, kept + 3))
+    return LatticeRecord(logp_TUC, _draw_ids(draw, (frames, labels + 1, kept)))
+
+
+def _posteriors(draw: Any) -> Record:
+    from hypothesis import strategies as st
+
+    length, kept = draw(st.integers(0, 8)), draw(st.integers(0, 6))
+    return PosteriorRecord(_draw_logp(draw, (length, kept + 1)), _draw_ids(draw, (length, kept)))
+
+
+def _vectors(draw: Any) -> Record:
+    from hypothesis import strategies as st
+    from hypothesis.extra import numpy as hnp
+
+    shape = (draw(st.integers(0, 6)), draw(st.integers(1, 5)))
+    values = st.floats(-6e4, 6e4, width=32)
+    return VectorRecord(draw(hnp.arrays(np.float32, shape, elements=values)))
+
+
+def _draw_logp(draw: Any, shape: tuple[int, ...]) -> np.ndarray:
+    from hypothesis import strategies as st
+    from hypothesis.extra import numpy as hnp
+
+    logits = st.one_of(st.floats(-200, 0, width=32), st.just(float("-inf")))
+    drawn = draw(hnp.arrays(np.float64, shape, elements=logits))
+    # One class of each row always has probability.
+    drawn[..., draw(st.integers(0, shape[-1] - 1))] = draw(st.floats(-5, 5))
+    return normalise(drawn)
+
+
+def _draw_ids(draw: Any, shape: tuple[int, ...]) -> np.ndarray:
+    from hypothesis import strategies as st
+    from hypothesis.extra import numpy as hnp
+
+    ids: np.ndarray = draw(hnp.arrays(np.int32, shape, elements=st.integers(-1, 65_533)))
+    return ids
+
+
+def _distinct_ids(
+    rng: np.random.Generator, rows: tuple[int, ...], kept: int, vocab: int
+) -> np.ndarray:
+    order = rng.random((*rows, vocab)).argsort(axis=-1)
+    return order[..., :kept].astype(np.int32)

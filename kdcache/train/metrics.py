@@ -1,0 +1,34 @@
+"""Metrics of a run: one JSON object a line, appended as training goes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = "metrics.jsonl"
+
+
+def append_metrics(out: Path, values: dict[str, Any]) -> None:
+    """Append one line."""
+    with (out / FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def read_metrics(out: Path, after: int = 0) -> list[dict[str, Any]]:
+    """Whole lines of the metrics file from line ``after`` on; none if there is no file."""
+    path = out / FILE
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines[after:]]
+
+
+def drop_metrics_after(out: Path, step: int) -> None:
+    """Forget what was logged after ``step``, so that a resumed run has one line a step."""
+    kept = [values for values in read_metrics(out) if values["step"] <= step]
+    if (out / FILE).exists():
+        text = "".join(json.dumps(values) + "\n" for values in kept)
+        (out / FILE).write_text(text, encoding="utf-8")

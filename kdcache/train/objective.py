@@ -1,0 +1,128 @@
+"""The student's loss on one micro-batch: a weighted sum of terms.
+
+    L = w_rnnt · L_RNNT + β · KL_lattice + w_enc · KL_encoder + w_ctc · L_CTC
+
+(β as in arXiv 2011.06110, equation for the collapsed lattice.) Every term is a value per
+utterance in nats; the step's loss is their sum over all utterances of the step, on all
+workers, divided by the number of these utterances. So it does not matter how a step is cut
+into micro-batches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import ctc_loss
+
+from kdcache.batch import PosteriorBatch
+from kdcache.errors import KdcacheError, SpecMismatchError
+from kdcache.lattice import rnnt_loss
+from kdcache.loss import posterior_kl, transducer_kd_loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdcache.batch import Batch
+    from kdcache.student import StudentOutput
+    from kdcache.train.settings import LossSettings
+
+
+class NonFiniteLossError(KdcacheError):
+    """The loss of an utterance is NaN or infinite."""
+
+    code = "non-finite-loss"
+
+
+def loss_terms(
+    output: StudentOutput, batch: Batch, blank: int, weights: LossSettings
+) -> dict[str, Tensor]:
+    """The terms whose weight is not zero, each (B,) nats.
+
+    Raises:
+        NonFiniteLossError: by the utterance's id.
+        SpecMismatchError: teacher and student differ in frames or labels.
+    """
+    terms: dict[str, Tensor] = {}
+    if weights.lattice_kl:
+        terms |= _lattice_terms(output, batch, blank, weights)
+    elif weights.rnnt:
+        terms["rnnt"] = rnnt_loss(
+            output.logits_BTUV,
+            batch.labels_BU,
+            output.frames_B,
+            batch.label_lengths_B,
+            blank,
+            reduction="none",
+        )
+    if weights.encoder_kl:
+        terms["encoder_kl"] = _encoder_term(output, batch)
+    if weights.ctc:
+        terms["ctc"] = _ctc_term(output, batch, blank)
+    for name, values_B in terms.items():
+        _check_finite(name, values_B, batch.ids)
+    return terms
+
+
+def weighted_sum(terms: dict[str, Tensor], weights: LossSettings) -> Tensor:
+    """Σ weight · term over terms and utterances: a scalar."""
+    parts = [getattr(weights, name) * values_B.sum() for name, values_B in terms.items()]
+    return torch.stack(parts).sum()
+
+
+def _lattice_terms(
+    output: StudentOutput, batch: Batch, blank: int, weights: LossSettings
+) -> dict[str, Tensor]:
+    """RNN-T loss and lattice KL from one pass over the vocabulary."""
+    target = batch.lattice
+    _check_lengths(batch.ids, "frames", target.frames_B, output.frames_B)
+    _check_lengths(batch.ids, "labels", target.labels_B, batch.label_lengths_B)
+    found = transducer_kd_loss(
+        output.logits_BTUV, target, batch.labels_BU, blank, beta=1.0, reduction="none"
+    )
+    terms = {"rnnt": found.rnnt, "lattice_kl": found.kl}
+    return {name: values_B for name, values_B in terms.items() if getattr(weights, name)}
+
+
+def _encoder_term(output: StudentOutput, batch: Batch) -> Tensor:
+    target = batch.targets["encoder_logits"]
+    assert isinstance(target, PosteriorBatch)
+    assert output.ctc_logits_BTV is not None
+    _check_lengths(batch.ids, "frames", target.lengths_B, output.frames_B)
+    return posterior_kl(output.ctc_logits_BTV, target, reduction="none")
+
+
+def _ctc_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
+    assert output.ctc_logits_BTV is not None
+    logp_TBV = output.ctc_logits_BTV.float().log_softmax(-1).transpose(0, 1)
+    values: Tensor = ctc_loss(
+        logp_TBV,
+        batch.labels_BU,
+        output.frames_B,
+        batch.label_lengths_B,
+        blank=blank,
+        reduction="none",
+        zero_infinity=True,  # more labels than frames: CTC has no path, RNN-T still has
+    )
+    return values
+
+
+def _check_lengths(ids: tuple[str, ...], what: str, teacher_B: Tensor, student_B: Tensor) -> None:
+    wrong = (teacher_B != student_B).nonzero()[:, 0].tolist()
+    if wrong:
+        row = wrong[0]
+        raise SpecMismatchError(
+            f"Utterance {ids[row]!r}: the teacher has {int(teacher_B[row])} {what} and the "
+            f"student {int(student_B[row])}; give the student the teacher's frame rate "
+            "(student.subsampling) and tokenizer."
+        )
+
+
+def _check_finite(name: str, values_B: Tensor, ids: tuple[str, ...]) -> None:
+    finite_B = torch.isfinite(values_B)
+    if not bool(finite_B.all()):
+        bad = [ids[row] for row in (~finite_B).nonzero()[:, 0].tolist()]
+        raise NonFiniteLossError(
+            f"The {name} loss is not finite for {', '.join(map(repr, bad))}; nothing was "
+            "updated. Lower the learning rate, or look at these utterances."
+        )

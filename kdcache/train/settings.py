@@ -1,0 +1,144 @@
+"""What a training run is: every setting of `kdcache train`."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from kdcache.config import ConfigPath, Settings
+from kdcache.student.settings import StudentSettings
+
+
+class DataSettings(Settings):
+    """What the student learns from: a cache, or a bare corpus where there is no teacher."""
+
+    cache: ConfigPath | None = None
+    """The cache to stream from."""
+
+    corpus: ConfigPath | None = None
+    """A manifest. With a cache: where its audio is joined from, by utterance id. Without
+    one: what is trained on."""
+
+    tokenizer: ConfigPath | None = None
+    """Tokenizer directory or file; the cache's own if left out."""
+
+    keep_in_memory: bool = False
+    """Decode each utterance once and keep it, for small corpora."""
+
+    @model_validator(mode="after")
+    def _something(self) -> DataSettings:
+        if self.cache is None and (self.corpus is None or self.tokenizer is None):
+            raise ValueError("should have `cache`, or `corpus` and `tokenizer`")
+        return self
+
+
+class LossSettings(Settings):
+    """Weights of the terms of the loss; a term with weight 0 is not computed."""
+
+    rnnt: float = Field(default=1.0, ge=0)
+    """RNN-T loss, nats per utterance."""
+
+    lattice_kl: float = Field(default=0.0, ge=0)
+    """β: collapsed-lattice KL from the cache's ``lattice``, nats summed over the nodes of an
+    utterance."""
+
+    encoder_kl: float = Field(default=0.0, ge=0)
+    """KL from the cache's ``encoder_logits`` to the student's CTC head, nats summed over
+    frames; needs ``student.ctc_head``."""
+
+    ctc: float = Field(default=0.0, ge=0)
+    """CTC loss of the auxiliary head; needs ``student.ctc_head``."""
+
+
+class OptimSettings(Settings):
+    """AdamW with linear warm-up and cosine decay."""
+
+    steps: int = Field(default=1000, ge=1)
+    """Optimiser steps."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate."""
+
+    warmup: int = Field(default=100, ge=0)
+    """Steps of linear warm-up."""
+
+    final_fraction: float = Field(default=0.02, ge=0, le=1)
+    """Learning rate at the last step ÷ peak."""
+
+    weight_decay: float = Field(default=1e-3, ge=0)
+    """Decoupled weight decay, of matrices only."""
+
+    clip_norm: float = Field(default=5.0, gt=0)
+    """Greatest norm of the gradient."""
+
+
+class TrainSettings(Settings):
+    """A training run. The same settings always see the same utterances in every step."""
+
+    out: ConfigPath
+    """Directory of the run: checkpoints, metrics, the finished student."""
+
+    data: DataSettings
+    """What is learnt from."""
+
+    student: StudentSettings = StudentSettings()
+    """What is trained."""
+
+    init: ConfigPath | None = None
+    """Start from the weights of this trained student instead of random ones."""
+
+    loss: LossSettings = LossSettings()
+    """What is minimised."""
+
+    optim: OptimSettings = OptimSettings()
+    """How."""
+
+    batch_seconds: float = Field(default=60.0, gt=0)
+    """Padded seconds of audio of a micro-batch."""
+
+    micro_batches_per_step: int = Field(default=1, ge=1)
+    """Micro-batches of a step on all workers together; a multiple of ``workers``."""
+
+    augment: bool = True
+    """SpecAugment on the student's features."""
+
+    seed: int = Field(default=0, ge=0)
+    """Of weights, order, dropout and masks."""
+
+    workers: int = Field(default=1, ge=1)
+    """Ray Train workers."""
+
+    threads: int = Field(default=0, ge=0)
+    """Arithmetic threads of a worker; 0 is as many as its CPUs."""
+
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    """CPUs that Ray reserves for a worker."""
+
+    gpu: bool = False
+    """One GPU a worker."""
+
+    checkpoint_every: int = Field(default=200, ge=1)
+    """Steps between checkpoints."""
+
+    max_failures: int = Field(default=3, ge=0)
+    """Lost workers to survive."""
+
+    ray_address: str | None = None
+    """Address of a Ray cluster, such as ``auto``; left out: one is started on this machine."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainSettings:
+        if self.micro_batches_per_step % self.workers:
+            raise ValueError(
+                f"should have micro_batches_per_step ({self.micro_batches_per_step}) a multiple "
+                f"of workers ({self.workers})"
+            )
+        if (self.loss.encoder_kl or self.loss.ctc) and not self.student.ctc_head:
+            raise ValueError("should have student.ctc_head: true for loss.ctc or loss.encoder_kl")
+        if (self.loss.lattice_kl or self.loss.encoder_kl) and self.data.cache is None:
+            raise ValueError("should have data.cache for loss.lattice_kl or loss.encoder_kl")
+        return self
+
+    def targets(self) -> tuple[str, ...]:
+        """Names of the cached targets that the loss needs."""
+        wanted = {"lattice": self.loss.lattice_kl, "encoder_logits": self.loss.encoder_kl}
+        return tuple(name for name, weight in wanted.items() if weight)

@@ -1,0 +1,68 @@
+"""What the workers of a run say to each other: sums of gradients and of running statistics.
+
+Gradients are summed once a step over all workers, whatever number of micro-batches each of
+them had; the last step of an epoch may leave some with none, which a gradient hook that
+counts backward passes could not bear.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, distributed, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This worker's place among all.
+
+    Attributes:
+        rank, size: which worker of how many.
+        device: where it computes.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this worker writes checkpoints and metrics."""
+        return self.rank == 0
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its sum over workers, in one message."""
+        if self.size == 1:
+            return
+        trained = [p for p in parameters if p.requires_grad]
+        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in trained]
+        flat = torch.cat([grad.reshape(-1) for grad in grads])
+        distributed.all_reduce(flat)
+        parts = torch.split(flat, [grad.numel() for grad in grads])
+        for parameter, part in zip(trained, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def average_buffers(self, module: nn.Module) -> None:
+        """Replace running statistics (of batch norm) by their mean over workers."""
+        if self.size == 1:
+            return
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                distributed.all_reduce(buffer)
+                buffer /= self.size
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum of a small tensor over workers."""
+        if self.size > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for every worker."""
+        if self.size > 1:
+            distributed.barrier()

@@ -1,0 +1,89 @@
+"""Codecs on any record that hypothesis can think of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from kdcache.codec import Fp16LogProb, LatticeRecord, Log8LogProb, PosteriorRecord, make_codec
+from kdcache.testing.codec_contract import values_of
+from kdcache.testing.records import records
+
+CODECS = [
+    ("lattice", {"name": "log8"}),
+    ("lattice", {"name": "fp16"}),
+    ("posterior", {"name": "log8", "floor": 8}),
+    ("posterior", {"name": "fp16"}),
+    ("vector", {"name": "fp16"}),
+    ("vector", {"name": "int8"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "named"), CODECS, ids=str)
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_decoding_is_within_the_bound(
+    kind: str, named: dict[str, object], data: st.DataObject
+) -> None:
+    codec, record = make_codec(kind, named), data.draw(records(kind))
+    decoded = codec.decode(codec.encode(record))
+    given_values, found = values_of(record), values_of(decoded)
+    finite = np.isfinite(given_values)
+    error = np.abs(given_values[finite].astype(np.float64) - found[finite])
+    assert (error <= codec.error_bound(record)[finite]).all()
+    assert np.isneginf(found[~finite]).all()
+    if kind != "vector":
+        assert np.allclose(np.exp(found.astype(np.float64)).sum(-1), 1, atol=1e-5)
+    if isinstance(record, LatticeRecord) and isinstance(decoded, LatticeRecord):
+        assert np.array_equal(record.ids_TUK, decoded.ids_TUK)
+    if isinstance(record, PosteriorRecord) and isinstance(decoded, PosteriorRecord):
+        assert np.array_equal(record.ids_NK, decoded.ids_NK)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.floats(1, 80), hnp.arrays(np.float32, 20, elements=st.floats(0, 1, width=32)))
+def test_log8_steps_are_within_the_derived_bound(floor: float, parts: np.ndarray) -> None:
+    """Before normalising: √(floor·|l|)/254 + floor/(4·254²)."""
+    quantiser = Log8LogProb(floor)
+    depth = parts * np.float32(floor)
+    codes = quantiser.encode(-depth[:, None])[:, 0]
+    stands_for = floor * (codes.astype(np.float64) / 254) ** 2
+    bound = np.sqrt(floor * depth.astype(np.float64)) / 254 + floor / (4 * 254**2)
+    assert (np.abs(stands_for - depth) <= bound + 2.0**-19 * (1 + depth)).all()
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(hnp.arrays(np.uint8, (4, 5), elements=st.integers(0, 254)))
+def test_any_log8_codes_decode_to_distributions(codes: np.ndarray) -> None:
+    for floor in (1, 16, 80):
+        logp = Log8LogProb(floor).decode(codes)
+        assert np.allclose(np.exp(logp.astype(np.float64)).sum(-1), 1, atol=1e-5)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.sampled_from([Fp16LogProb(), Log8LogProb(), Log8LogProb(40)]), st.data())
+def test_probabilities_keep_their_order(
+    quantiser: Fp16LogProb | Log8LogProb, data: st.DataObject
+) -> None:
+    record = data.draw(records("posterior"))
+    assert isinstance(record, PosteriorRecord)
+    order = np.argsort(-record.logp_NC, axis=-1, kind="stable")
+    decoded = quantiser.decode(quantiser.encode(record.logp_NC))
+    # −inf − −inf is no difference; ranks are compared on probabilities.
+    ranked = np.take_along_axis(np.exp(decoded), order, axis=-1)
+    assert (np.diff(ranked, axis=-1) <= 0).all()
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(records("posterior"))
+def test_a_second_round_trip_stays_within_the_bound_of_the_first(record: PosteriorRecord) -> None:
+    """Codes may move to a neighbour, because decoding normalises; values stay close."""
+    codec = make_codec("posterior", {"name": "log8"})
+    first = codec.decode(codec.encode(record))
+    second = codec.decode(codec.encode(first))
+    finite = np.isfinite(values_of(first))
+    error = np.abs(values_of(first)[finite] - values_of(second)[finite])
+    assert (error <= codec.error_bound(first)[finite]).all()

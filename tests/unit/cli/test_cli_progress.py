@@ -1,0 +1,111 @@
+"""Progress: lines where nobody watches, a bar where somebody does."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from kdcache.cli.progress import EVERY, _Lines, progress
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_a_line_every_so_often(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = _Lines("Verifying", 4, "files", clock)
+    for done in range(1, 5):
+        clock.now += EVERY / 2
+        lines.update(done)
+    lines.finish()
+    assert capsys.readouterr().err.splitlines() == [
+        "Verifying: 2 of 4 files",
+        "Verifying: 4 of 4 files",
+    ]
+
+
+def test_the_end_is_told_even_if_it_came_at_once(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = _Lines("Verifying", None, "files", clock)
+    lines.update(3, 3)
+    lines.finish()
+    assert capsys.readouterr().err == "Verifying: 3 of 3 files\n"
+
+
+def test_nothing_done_is_nothing_told(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    _Lines("Verifying", 3, "files", clock).finish()
+    assert capsys.readouterr().err == ""
+
+
+def test_the_last_total_and_note_stand(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = _Lines("Extracting", None, "", clock)
+    lines.update(1, 10, note="2 actors")
+    lines.update(2)
+    lines.finish()
+    assert capsys.readouterr().err == "Extracting: 2 of 10 2 actors\n"
+
+
+def test_an_unknown_total(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = _Lines("Reading", None, "rows", clock)
+    lines.update(1234567)
+    lines.finish()
+    assert capsys.readouterr().err == "Reading: 1234567 rows\n"
+
+
+def test_progress_is_plain_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("Verifying", 2, "files") as shown:
+        shown.update(2)
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "Verifying: 2 of 2 files\n")
+
+
+def test_a_failure_is_told_by_its_own_message_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        with progress("Verifying", 2, "files") as shown:
+            shown.update(1)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("no_color", [True, False])
+def test_a_terminal_gets_a_bar(no_color: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    else:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    with progress("Extracting", 4, "utterances") as shown:
+        shown.update(3, note="2 actors")
+        shown.update(4)
+    text = terminal.getvalue()
+    assert "Extracting" in text
+    assert "4/4" in text
+    assert "2 actors" in text
+    assert ("\x1b[38;5;" in text or "\x1b[32m" in text) is not no_color

@@ -1,0 +1,193 @@
+"""The pull loop against actors whose lives and deaths are scripted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+
+import pytest
+
+from kdcache.errors import KdcacheError, StorageError, TeacherError
+from kdcache.extract.plan import make_unit
+from kdcache.extract.pool import STARTS_IN_A_ROW, ActorLostError, Done, Pool
+from kdcache.extract.queue import WorkQueue
+from kdcache.types import AudioRef, Utterance
+
+
+def units_of(*groups: str):
+    refs = [[Utterance(name, AudioRef(name), "one") for name in group] for group in groups]
+    return [make_unit("s", [tuple(group)]) for group in refs]
+
+
+@dataclass
+class ScriptedActors:
+    """Answers calls in the order in which they were made.
+
+    ``outcome`` gets a unit (``None`` for a start) and how often a call was made in all, and
+    returns what the call gives or raises.
+    """
+
+    outcome: object = None
+    calls: dict[int, tuple[int, object]] = field(default_factory=dict)
+    alive: set[int] = field(default_factory=set)
+    killed: list[int] = field(default_factory=list)
+    most_alive: int = 0
+    most_calls: int = 0
+    done: list[str] = field(default_factory=list)
+    ids: object = field(default_factory=count)
+
+    def spawn(self):
+        actor = next(self.ids)
+        self.alive.add(actor)
+        self.most_alive = max(self.most_alive, len(self.alive))
+        return actor, self._call(actor, None)
+
+    def submit(self, actor, unit):
+        assert actor in self.alive
+        return self._call(actor, unit)
+
+    def _call(self, actor, unit):
+        call = next(self.ids)
+        self.calls[call] = (actor, unit)
+        self.most_calls = max(self.most_calls, len(self.calls))
+        return call
+
+    def wait(self, calls, seconds):
+        assert set(calls) == set(self.calls), "the loop forgot a call"
+        return [min(calls)]
+
+    def result(self, call):
+        _, unit = self.calls.pop(call)
+        given = self.outcome(unit) if self.outcome else None
+        if isinstance(given, ActorLostError):
+            raise given
+        if given is None and unit is not None:
+            self.done += unit.ids
+            return Done(len(unit), 0, 1.0, 1.0)
+        return given
+
+    def kill(self, actor):
+        self.alive.discard(actor)
+        self.killed.append(actor)
+
+
+def run(actors, units, size=2, max_attempts=2, keep_going=lambda: True):
+    done, given_up = [], []
+    pool = Pool(
+        actors,
+        WorkQueue(units, max_attempts),
+        size=size,
+        max_attempts=max_attempts,
+        on_done=done.append,
+        give_up=lambda unit, why: given_up.append((unit.ids, why)),
+    )
+    try:
+        pool.run(keep_going)
+    finally:
+        assert not actors.alive, "actors are left behind"
+    return done, given_up
+
+
+def lost_on(*names: str):
+    def outcome(unit):
+        dead = unit is not None and set(names) & set(unit.ids)
+        return ActorLostError("killed") if dead else None
+
+    return outcome
+
+
+def test_every_unit_is_done_once():
+    actors = ScriptedActors()
+    done, given_up = run(actors, units_of("ab", "cd", "e"))
+    assert sorted(actors.done) == list("abcde")
+    assert sum(item.packed for item in done) == 5
+    assert given_up == []
+
+
+def test_no_more_actors_than_asked_for_or_useful():
+    actors = ScriptedActors()
+    run(actors, units_of(*"abcdefgh"), size=3)
+    assert actors.most_alive == 3
+    assert actors.most_calls == 3
+    few = ScriptedActors()
+    run(few, units_of("a"), size=8)
+    assert few.most_alive == 1
+
+
+def test_a_dead_actor_is_replaced_and_its_unit_done():
+    deaths = iter([ActorLostError("killed")])
+    actors = ScriptedActors(lambda unit: next(deaths, None) if unit else None)
+    _, given_up = run(actors, units_of("ab", "cd", "ef"))
+    assert sorted(actors.done) == list("abcdef")
+    assert given_up == []
+
+
+def test_one_poison_is_isolated():
+    actors = ScriptedActors(lost_on("c"))
+    _, given_up = run(actors, units_of("abcd", "ef"), max_attempts=3)
+    assert given_up == [(("c",), "killed")]
+    assert sorted(actors.done) == list("abdef")
+
+
+def test_when_every_unit_kills_the_run_ends():
+    names = "abcdefghijklmnop"
+    actors = ScriptedActors(lost_on(*names))
+    with pytest.raises(KdcacheError, match="batch_seconds") as caught:
+        run(actors, units_of(*names), max_attempts=3)
+    assert "killed" in caught.value.message
+    assert actors.done == []
+
+
+def test_actors_that_cannot_start_end_the_run():
+    actors = ScriptedActors(lambda unit: None if unit else ActorLostError("no memory"))
+    with pytest.raises(KdcacheError, match="while they were starting"):
+        run(actors, units_of("a", "b"), size=1)
+    assert len(actors.killed) == STARTS_IN_A_ROW
+
+
+def test_a_start_that_fails_once_is_no_matter():
+    starts = iter([ActorLostError("node gone")])
+    actors = ScriptedActors(lambda unit: None if unit else next(starts, None))
+    run(actors, units_of("a", "b"))
+    assert sorted(actors.done) == ["a", "b"]
+
+
+def test_an_error_at_the_start_ends_the_run_as_it_is():
+    actors = ScriptedActors(lambda unit: TeacherError("no weights"))
+    with pytest.raises(TeacherError, match="no weights"):
+        run(actors, units_of("a"))
+
+
+def test_storage_gets_another_chance():
+    failures = iter([StorageError("disk full")])
+    actors = ScriptedActors(lambda unit: next(failures, None) if unit else None)
+    run(actors, units_of("a", "b"))
+    assert sorted(actors.done) == ["a", "b"]
+    assert actors.most_alive == 2, "a storage failure costs no actor"
+
+
+def test_storage_that_stays_broken_ends_the_run():
+    actors = ScriptedActors(lambda unit: StorageError("disk full") if unit else None)
+    with pytest.raises(StorageError, match="disk full"):
+        run(actors, units_of("a", "b"), max_attempts=2)
+
+
+def test_any_other_error_of_a_unit_ends_the_run_at_once():
+    errors = []
+
+    def outcome(unit):
+        if unit is None:
+            return None
+        errors.append(unit)
+        return KdcacheError("columns do not fit")
+
+    with pytest.raises(KdcacheError, match="do not fit"):
+        run(ScriptedActors(outcome), units_of("a", "b"), size=1)
+    assert len(errors) == 1
+
+
+def test_a_wish_to_stop_is_heard_and_leaves_no_actor():
+    actors = ScriptedActors()
+    done, _ = run(actors, units_of(*"abcdef"), size=1, keep_going=lambda: len(actors.done) < 2)
+    assert len(done) == 2
+    assert actors.done == ["a", "b"]

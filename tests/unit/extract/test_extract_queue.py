@@ -1,0 +1,75 @@
+"""What becomes of a unit whose actor died."""
+
+from __future__ import annotations
+
+from kdcache.extract.plan import make_unit
+from kdcache.extract.queue import WorkQueue
+from kdcache.types import AudioRef, Utterance
+
+
+def unit_of(*names: str):
+    return make_unit("s", [tuple(Utterance(name, AudioRef(name), "one") for name in names)])
+
+
+def drain(queue: WorkQueue, deadly: set[str]) -> tuple[list[str], list[str], int]:
+    """Ids done, ids given up, and deaths, where touching a deadly id kills."""
+    done, given_up, deaths = [], [], 0
+    while task := queue.take():
+        if not deadly & set(task.unit.ids):
+            done += task.unit.ids
+            continue
+        deaths += 1
+        if queue.lost(task):
+            given_up += task.unit.ids
+    return sorted(done), sorted(given_up), deaths
+
+
+def test_units_come_in_order():
+    queue = WorkQueue([unit_of("a"), unit_of("b")], 3)
+    assert len(queue) == 2
+    assert [queue.take().unit.ids, queue.take().unit.ids] == [("a",), ("b",)]
+    assert queue.take() is None
+
+
+def test_a_death_puts_the_unit_behind_the_others():
+    queue = WorkQueue([unit_of("a"), unit_of("b")], 3)
+    assert not queue.lost(queue.take())
+    assert [queue.take().unit.ids, queue.take().unit.ids] == [("b",), ("a",)]
+
+
+def test_the_last_attempt_counts_before_a_split():
+    queue = WorkQueue([unit_of("a", "b")], 2)
+    task = queue.take()
+    queue.lost(task)
+    assert queue.take() is task
+    queue.lost(task)
+    assert [queue.take().unit.ids, queue.take().unit.ids] == [("a",), ("b",)]
+
+
+def test_bisection_gives_up_the_poison_and_nothing_else():
+    names = [f"u{i}" for i in range(16)]
+    done, given_up, deaths = drain(WorkQueue([unit_of(*names)], 3), {"u5"})
+    assert given_up == ["u5"]
+    assert done == sorted(set(names) - {"u5"})
+    # Three for the whole, one each for a half, quarter and eighth, three for the last one.
+    assert deaths == 3 + 3 + 3
+
+
+def test_several_poisons_are_all_found():
+    names = [f"u{i}" for i in range(10)]
+    done, given_up, _ = drain(
+        WorkQueue([unit_of(*names[:5]), unit_of(*names[5:])], 1), {"u0", "u9"}
+    )
+    assert given_up == ["u0", "u9"]
+    assert done == sorted(set(names) - {"u0", "u9"})
+
+
+def test_storage_failures_are_counted_apart_from_deaths():
+    queue = WorkQueue([unit_of("a", "b")], 2)
+    task = queue.take()
+    assert not queue.refused(task)
+    assert queue.take() is task
+    assert not queue.lost(task)
+    assert queue.take() is task
+    assert queue.refused(task)
+    assert len(queue) == 0

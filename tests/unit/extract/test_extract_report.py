@@ -1,0 +1,78 @@
+"""What a run says of itself."""
+
+from __future__ import annotations
+
+from kdcache.extract.pool import Done
+from kdcache.extract.report import ExtractReport, Snapshot, Tally, by_code
+
+
+def report(**changes):
+    values = {
+        "cache": "runs/cache",
+        "utterances": 10,
+        "done": 6,
+        "skipped": 4,
+        "failed": {},
+        "left": (),
+        "messages": {},
+        "hours": 1.5,
+        "bytes": 2_500_000,
+        "seconds": 12.34,
+        "content_digest": "d1",
+    }
+    return ExtractReport(**{**values, **changes})
+
+
+def test_a_complete_run():
+    made = report()
+    assert made.complete
+    assert made.lines() == [
+        "runs/cache: 10 of 10 utterances, 1.50 h, 2.5 MB",
+        "this run: 6 done in 12.3 s; 4 were there",
+        "content digest d1",
+    ]
+
+
+def test_failures_are_told_by_code_with_ids_and_a_reason():
+    failed = {"audio": ("a", "b", "c", "d"), "crash": ("e",)}
+    messages = {"a": "a.wav does not exist.", "e": "killed"}
+    made = report(done=1, failed=failed, messages=messages)
+    assert not made.complete
+    assert made.absent == 5
+    assert made.lines()[2:6] == [
+        "failed (audio): 4: 'a', 'b', 'c' and 1 more",
+        "  a.wav does not exist.",
+        "failed (crash): 1: 'e'",
+        "  killed",
+    ]
+    assert made.to_dict()["failed"] == {"audio": ["a", "b", "c", "d"], "crash": ["e"]}
+
+
+def test_a_stopped_run_says_how_much_is_left():
+    made = report(done=4, left=("x", "y"), stopped_by=2)
+    assert not made.complete
+    assert "not reached: 2" in made.lines()
+
+
+def test_codes_come_with_the_most_frequent_first():
+    failed = {"a": ("crash", ""), "b": ("audio", ""), "c": ("audio", ""), "d": ("nan", "")}
+    assert list(by_code(failed).items()) == [
+        ("audio", ("b", "c")),
+        ("crash", ("a",)),
+        ("nan", ("d",)),
+    ]
+
+
+def test_the_tally_counts_and_tells():
+    now = iter([100.0, 102.0, 104.0, 110.0])
+    seen: list[Snapshot] = []
+    tally = Tally(10, seen.append, lambda: next(now))
+    tally.add(Done(packed=4, failed=1, audio_seconds=60.0, seconds=1.0))
+    tally.add_given_up()
+    tally.show()
+    assert seen[0] == Snapshot(done=5, total=10, failed=1, audio_seconds=60.0, seconds=2.0)
+    assert seen[2] == Snapshot(done=6, total=10, failed=2, audio_seconds=60.0, seconds=10.0)
+    assert seen[0].speed == 30.0
+    assert seen[0].note == "0.02 h at 30× real time, 1 failed"
+    assert Snapshot(0, 1, 0, 0.0, 0.0).speed == 0.0
+    assert Snapshot(0, 1, 0, 0.0, 9.0).note == "waiting for the first unit"

@@ -1,0 +1,82 @@
+"""Padding: shapes, lengths and values of every kind of target."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from kdcache.codec.records import LatticeRecord, PosteriorRecord, VectorRecord
+from kdcache.stream.collate import collate, collate_records
+from kdcache.stream.source import Example, KeptSource
+
+
+def lattice(t: int, u: int, k: int) -> LatticeRecord:
+    logp = np.full((t, u + 1, 3 + k), -1.5, np.float32)
+    return LatticeRecord(logp, np.full((t, u + 1, k), 7, np.int32))
+
+
+def example(name: str, u: int, samples: int, **targets: object) -> Example:
+    tokens = np.arange(u, dtype=np.int64)
+    return Example(name, name, tokens, np.ones(samples, np.float32), targets)  # type: ignore[arg-type]
+
+
+def test_labels_and_audio_are_padded_with_zeros() -> None:
+    batch = collate([example("a", 3, 5), example("b", 0, 2)])
+    assert batch.ids == ("a", "b")
+    assert len(batch) == 2
+    assert batch.labels_BU.tolist() == [[0, 1, 2], [0, 0, 0]]
+    assert batch.label_lengths_B.tolist() == [3, 0]
+    assert batch.audio_BN is not None
+    assert batch.audio_BN.tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]
+    assert batch.audio_lengths_B is not None
+    assert batch.audio_lengths_B.tolist() == [5, 2]
+
+
+def test_no_audio_in_one_means_none_in_the_batch() -> None:
+    silent = Example("a", "a", np.zeros(1, np.int64), None)
+    assert collate([silent]).audio_BN is None
+
+
+def test_lattices() -> None:
+    batch = collate(
+        [example("a", 2, 1, lattice=lattice(4, 2, 1)), example("b", 3, 1, lattice=lattice(2, 3, 1))]
+    )
+    found = batch.lattice
+    assert found.logp_BTUC.shape == (2, 4, 4, 4)
+    assert found.frames_B.tolist() == [4, 2]
+    assert found.labels_B.tolist() == [2, 3]
+    assert found.logp_BTUC[1, 2:].abs().sum() == 0
+    assert found.ids_BTUK.dtype == torch.int64
+    assert found.ids_BTUK[0, 0, 3].tolist() == [-1]
+
+
+def test_lattices_without_more_classes() -> None:
+    found = collate_records([lattice(2, 1, 0), lattice(3, 0, 0)])
+    assert found.ids_BTUK.shape == (2, 3, 2, 0)  # type: ignore[union-attr]
+
+
+def test_posteriors_and_vectors() -> None:
+    posterior = PosteriorRecord(np.zeros((2, 3), np.float32), np.ones((2, 2), np.int32))
+    longer = PosteriorRecord(np.zeros((5, 3), np.float32), np.ones((5, 2), np.int32))
+    found = collate_records([posterior, longer])
+    assert found.logp_BNC.shape == (2, 5, 3)  # type: ignore[union-attr]
+    assert found.lengths_B.tolist() == [2, 5]  # type: ignore[union-attr]
+    vectors = collate_records([VectorRecord(np.ones((3, 4), np.float32))])
+    assert vectors.values_BTD.shape == (1, 3, 4)  # type: ignore[union-attr]
+
+
+def test_a_kept_source_decodes_each_utterance_once() -> None:
+    asked: list[int] = []
+
+    class Counting:
+        snapshot = "s"
+        durations = np.ones(2)
+
+        def load(self, row: int) -> Example:
+            asked.append(row)
+            return example(str(row), 1, 1)
+
+    kept = KeptSource(Counting())
+    assert [kept.load(row).id for row in (0, 1, 0, 0)] == ["0", "1", "0", "0"]
+    assert asked == [0, 1]
+    assert (kept.snapshot, len(kept.durations)) == ("s", 2)
