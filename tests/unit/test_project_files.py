@@ -63,6 +63,23 @@ def commands_in(text: str) -> list[list[str]]:
     ]
 
 
+def run_make(repository: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run make as from a shell: the make that runs these tests leaves its flags behind."""
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"}
+    }
+    return subprocess.run(
+        ["make", *words],
+        cwd=repository,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 # Licence, make, continuous integration
 
 
@@ -72,24 +89,12 @@ def test_the_licence_is_the_licence(repository: Path) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_make_knows_the_target(repository: Path, target: str) -> None:
-    run = subprocess.run(
-        ["make", "--dry-run", "--always-make", target],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_make(repository, "--dry-run", "--always-make", target)
     assert run.returncode == 0, run.stderr
 
 
 def test_make_demo_installs_and_runs_what_it_should(repository: Path) -> None:
-    run = subprocess.run(
-        ["make", "--dry-run", "--always-make", "demo"],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    run = run_make(repository, "--dry-run", "--always-make", "demo")
     lines = [line.strip() for line in run.stdout.splitlines()]
     steps = ["-m venv .venv", "--editable '.[demo]'", ".venv/bin/kdcache demo --out build/demo"]
     places = [next(i for i, line in enumerate(lines) if step in line) for step in steps]
@@ -98,9 +103,7 @@ def test_make_demo_installs_and_runs_what_it_should(repository: Path) -> None:
 
 @pytest.mark.parametrize("target", ["demo", "demo-real"])
 def test_the_demo_s_command_line_is_right(repository: Path, target: str) -> None:
-    run = subprocess.run(
-        ["make", "--dry-run", target], cwd=repository, capture_output=True, text=True, check=True
-    )
+    run = run_make(repository, "--dry-run", target)
     command = run.stdout.splitlines()[-1].replace(".venv/bin/", "")
     assert f"build/{target}.json" in command
     check_command(shlex.split(command))
@@ -110,13 +113,7 @@ def test_make_refuses_an_old_python(repository: Path, tmp_path: Path) -> None:
     old = tmp_path / "python"
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.1"\nexit 1\n')
     old.chmod(0o755)
-    run = subprocess.run(
-        ["make", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}", "demo"],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_make(repository, f"PYTHON={old}", f"VENV={tmp_path / 'venv'}", "demo")
     assert run.returncode == 2
     assert f"kdcache needs Python 3.11 or newer; {old} is Python 3.9.1." in run.stderr
     assert not (tmp_path / "venv").exists()
