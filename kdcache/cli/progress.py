@@ -94,10 +94,12 @@ class _Lines:
     ) -> None:
         self._label, self._total, self._unit, self._clock = label, total, unit, clock
         self._done, self._note = 0.0, ""
+        self._first: tuple[float, float] | None = None  # when it was told first, and how much
         self._shown = ""
         self._last = clock()
 
     def update(self, done: float, total: float | None = None, note: str = "") -> None:
+        self._first = self._first or (self._clock(), done)
         self._done = done
         self._total = self._total if total is None else total
         self._note = note or self._note
@@ -116,5 +118,25 @@ class _Lines:
 
     def _line(self) -> str:
         of_total = f" of {self._total:.12g}" if self._total is not None else ""
-        parts = [f"{self._done:.12g}{of_total}", self._unit, self._note]
-        return f"{self._label}: {' '.join(part for part in parts if part)}"
+        count = " ".join(part for part in (f"{self._done:.12g}{of_total}", self._unit) if part)
+        parts = [count, *self._speed(), self._note]
+        return f"{self._label}: {', '.join(part for part in parts if part)}"
+
+    def _speed(self) -> list[str]:
+        """Rate and time left, once both can be told; what was done before this run is left out."""
+        if self._first is None or self._done == self._total:
+            return []
+        seconds, done = self._clock() - self._first[0], self._done - self._first[1]
+        if seconds <= 0 or done <= 0:
+            return []
+        rate = done / seconds
+        left = [] if self._total is None else [f"{_span((self._total - self._done) / rate)} left"]
+        return [f"{rate:.3g}/s", *left]
+
+
+def _span(seconds: float) -> str:
+    """A time as people say it: 42 s, 3 min, 5 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

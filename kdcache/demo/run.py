@@ -21,7 +21,6 @@ from kdcache.errors import KdcacheError
 from kdcache.extract import ExtractConfig, run_extract
 from kdcache.inspect.summary import summarise
 from kdcache.score import score_student
-from kdcache.session import ray_session
 from kdcache.store import open_cache
 from kdcache.student import load_student
 from kdcache.train import DataSettings, LossSettings, TrainSettings, run_training
@@ -72,6 +71,8 @@ class Demo:
         """All stages; the figures are measured, never remembered."""
         began = time.monotonic()
         self._stage("corpus", self._corpus)
+        # Each stage starts a Ray of its own, which ends with it: no process that held the
+        # teacher is there when a student begins.
         self._stage("teacher", self._teacher)
         self._stage("extract", self._extract)
         self._stage("student, no teacher", lambda: self._student("plain"))
@@ -196,9 +197,7 @@ def run_demo(recipe: Recipe, out: Path, layout: str, show: Show) -> DemoResult:
     """Run the demo in ``out``, going on with what an earlier run left there."""
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    # One Ray for all stages; each stage's actors and workers are gone when it ends.
-    with ray_session(None, {"num_cpus": os.cpu_count() or 1, "object_store_memory": 100 * 2**20}):
-        return Demo(recipe, out, layout, show).run()
+    return Demo(recipe, out, layout, show).run()
 
 
 def _first_hours(utterances: list[Utterance], hours: float) -> list[Utterance]:

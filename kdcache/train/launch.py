@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import ConfigError, KdcacheError
 from kdcache.session import ray_session
+from kdcache.train.checkpoint import finished_student
 from kdcache.train.metrics import read_metrics
 from kdcache.train.world import World
 
@@ -77,12 +78,13 @@ def run_training(
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     # A busy machine may take minutes to import torch in every worker; that is no failure.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
-    with _watching(settings.out, watch), ray_session(settings.ray_address, _own_cluster(settings)):
-        _fit(settings)
+    student = finished_student(settings.out)
+    if not student.is_dir():
+        session = ray_session(settings.ray_address, _own_cluster(settings))
+        with _watching(settings.out, watch), session:
+            _fit(settings)
     last = read_metrics(settings.out)[-1]
-    return TrainReport(
-        settings.out / "student", last["step"], last["loss"], last["seconds"], last["waiting"]
-    )
+    return TrainReport(student, last["step"], last["loss"], last["seconds"], last["waiting"])
 
 
 def prepare(settings: TrainSettings) -> None:

@@ -12,9 +12,14 @@ import xxhash
 
 from kdcache.batch import to_device
 from kdcache.errors import TokenizerError
-from kdcache.student import build_student, load_student, save_student
+from kdcache.student import build_student, load_student
 from kdcache.student.augment import SpecAugment
-from kdcache.train.checkpoint import list_checkpoints, save_checkpoint
+from kdcache.train.checkpoint import (
+    finished_student,
+    list_checkpoints,
+    save_checkpoint,
+    save_finished,
+)
 from kdcache.train.data import load_data
 from kdcache.train.metrics import append_metrics, drop_metrics_after
 from kdcache.train.objective import loss_terms, weighted_sum
@@ -157,11 +162,10 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _finish(self) -> Path:
-        final = self._out / "student"
         if self._world.is_first:
-            save_student(self.student.eval(), final)
+            save_finished(self._out, self.student.eval())
         self._world.barrier()
-        return final
+        return finished_student(self._out)
 
 
 def learning_rate(step: int, optim: OptimSettings) -> float:

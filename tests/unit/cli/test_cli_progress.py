@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kdcache.cli.progress import EVERY, _Lines, progress
+from kdcache.cli.progress import EVERY, _Lines, _span, progress
 
 
 class Clock:
@@ -38,9 +38,26 @@ def test_a_line_every_so_often(clock: Clock, capsys: pytest.CaptureFixture[str])
         lines.update(done)
     lines.finish()
     assert capsys.readouterr().err.splitlines() == [
-        "Verifying: 2 of 4 files",
+        "Verifying: 2 of 4 files, 0.133/s, 15 s left",
         "Verifying: 4 of 4 files",
     ]
+
+
+def test_the_rate_leaves_out_what_was_done_before(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = _Lines("Training", 1000, "steps", clock)
+    lines.update(800)
+    clock.now += 2 * EVERY
+    lines.update(803, note="loss 1.5")
+    assert capsys.readouterr().err == "Training: 803 of 1000 steps, 0.1/s, 33 min left, loss 1.5\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0 s"), (99, "99 s"), (101, "2 min"), (19200, "5 h 20 min")]
+)
+def test_spans_of_time(seconds: float, text: str) -> None:
+    assert _span(seconds) == text
 
 
 def test_the_end_is_told_even_if_it_came_at_once(
@@ -62,7 +79,7 @@ def test_the_last_total_and_note_stand(clock: Clock, capsys: pytest.CaptureFixtu
     lines.update(1, 10, note="2 actors")
     lines.update(2)
     lines.finish()
-    assert capsys.readouterr().err == "Extracting: 2 of 10 2 actors\n"
+    assert capsys.readouterr().err == "Extracting: 2 of 10, 2 actors\n"
 
 
 def test_an_unknown_total(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
