@@ -19,14 +19,14 @@ class LatticeBatch:
     """Teacher posteriors of lattice nodes (see ``kdcache.codec.records.LatticeRecord``).
 
     Attributes:
-        logp_BTUC: float32 (B, T, U+1, 3+K): blank, label, K more, rest; normalised.
-        ids_BTUK: int64 (B, T, U+1, K); −1 where there is no such class.
+        logp_BTSC: float32 (B, T, U+1, 3+K): blank, label, K more, rest; normalised.
+        ids_BTSK: int64 (B, T, U+1, K); −1 where there is no such class.
         frames_B: T of each utterance.
         labels_B: U of each utterance.
     """
 
-    logp_BTUC: Tensor
-    ids_BTUK: Tensor
+    logp_BTSC: Tensor
+    ids_BTSK: Tensor
     frames_B: Tensor
     labels_B: Tensor
 

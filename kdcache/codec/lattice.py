@@ -49,21 +49,21 @@ class LatticeCodec:
             ConfigError: ids that 16 bits do not hold.
         """
         record = _parse(record)
-        columns = {"logp": self.quantiser.encode(record.logp_TUC)}
-        if record.ids_TUK.shape[-1]:
-            columns["ids"] = pack_ids(record.ids_TUK)
+        columns = {"logp": self.quantiser.encode(record.logp_TSC)}
+        if record.ids_TSK.shape[-1]:
+            columns["ids"] = pack_ids(record.ids_TSK)
         return columns
 
     def decode(self, columns: Mapping[str, np.ndarray]) -> LatticeRecord:
         """Normalised float32 log-probabilities and int32 ids."""
-        logp_TUC = self.quantiser.decode(columns["logp"])
+        logp_TSC = self.quantiser.decode(columns["logp"])
         if "ids" in columns:
-            return LatticeRecord(logp_TUC, unpack_ids(columns["ids"]))
-        return LatticeRecord(logp_TUC, np.empty((*logp_TUC.shape[:2], 0), np.int32))
+            return LatticeRecord(logp_TSC, unpack_ids(columns["ids"]))
+        return LatticeRecord(logp_TSC, np.empty((*logp_TSC.shape[:2], 0), np.int32))
 
     def error_bound(self, record: Record) -> np.ndarray:
         """float32 (T, U+1, 3+K)."""
-        return self.quantiser.error_bound(_parse(record).logp_TUC)
+        return self.quantiser.error_bound(_parse(record).logp_TSC)
 
     def to_dict(self) -> dict[str, Any]:
         """The quantiser's settings."""
@@ -73,7 +73,7 @@ class LatticeCodec:
 def _parse(record: Record) -> LatticeRecord:
     if not isinstance(record, LatticeRecord):
         raise TeacherOutputError(f"expected a LatticeRecord, got {type(record).__name__}")
-    logp, ids = record.logp_TUC.shape, record.ids_TUK.shape
+    logp, ids = record.logp_TSC.shape, record.ids_TSK.shape
     if len(logp) != 3 or len(ids) != 3 or (*logp[:2], logp[2] - SPECIAL_CLASSES) != ids:
         raise TeacherOutputError(
             f"expected a lattice of shapes (T, U+1, 3+K) and (T, U+1, K), got {logp} and {ids}"

@@ -22,14 +22,14 @@ class LatticeRecord:
     """Posteriors of a transducer's nodes (t, u), collapsed to a few classes.
 
     Attributes:
-        logp_TUC: float32 (T, U+1, 3+K): blank, next label, K more classes by decreasing
+        logp_TSC: float32 (T, U+1, 3+K): blank, next label, K more classes by decreasing
             probability, rest. In the last column (u = U) the label is −inf.
-        ids_TUK: int32 (T, U+1, K): class ids of the K more; blank and the next label are
+        ids_TSK: int32 (T, U+1, K): class ids of the K more; blank and the next label are
             never among them. −1 (with −inf) where the vocabulary has fewer classes.
     """
 
-    logp_TUC: np.ndarray
-    ids_TUK: np.ndarray
+    logp_TSC: np.ndarray
+    ids_TSK: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,8 @@ def lattice_kl(
         InputError: student, target and labels do not fit.
         ConfigError: ``reduction`` or ``normalise`` is unknown.
     """
-    logp_BTUC = student_classes(logits_BTUV, target, labels_BU, blank)
-    loss_B = _kl_of(target, logp_BTUC, normalise)
+    logp_BTSC = student_classes(logits_BTUV, target, labels_BU, blank)
+    loss_B = _kl_of(target, logp_BTSC, normalise)
     return reduce_utterances(loss_B, reduction)
 
 
@@ -104,10 +104,10 @@ def transducer_kd_loss(
         InputError: student, target and labels do not fit.
         ConfigError: ``reduction`` or ``normalise`` is unknown.
     """
-    logp_BTUC = student_classes(logits_BTUV, target, labels_BU, blank)
-    arcs = logp_BTUC[..., 0], logp_BTUC[..., 1]
+    logp_BTSC = student_classes(logits_BTUV, target, labels_BU, blank)
+    arcs = logp_BTSC[..., 0], logp_BTSC[..., 1]
     rnnt_B = transducer_nll(*arcs, target.frames_B, target.labels_B, "none")
-    kl_B = _kl_of(target, logp_BTUC, normalise)
+    kl_B = _kl_of(target, logp_BTSC, normalise)
     parts = (rnnt_B + beta * kl_B, rnnt_B, kl_B)
     return TransducerKDLoss(*(reduce_utterances(part_B, reduction) for part_B in parts))
 
@@ -121,15 +121,15 @@ def student_classes(
         InputError: student, target and labels do not fit.
     """
     _check_target(target)
-    shape = torch.Size((*target.logp_BTUC.shape[:3], logits_BTUV.shape[-1]))
-    ids_BTUK = node_ids(labels_BU, blank, shape, target.labels_B)
-    if target.ids_BTUK.shape[-1]:
-        ids_BTUK = torch.cat([ids_BTUK, target.ids_BTUK], -1)
-    return class_log_probs(logits_BTUV, ids_BTUK, target.frames_B, target.labels_B)
+    shape = torch.Size((*target.logp_BTSC.shape[:3], logits_BTUV.shape[-1]))
+    ids_BTSK = node_ids(labels_BU, blank, shape, target.labels_B)
+    if target.ids_BTSK.shape[-1]:
+        ids_BTSK = torch.cat([ids_BTSK, target.ids_BTSK], -1)
+    return class_log_probs(logits_BTUV, ids_BTSK, target.frames_B, target.labels_B)
 
 
 def _check_target(target: LatticeBatch) -> None:
-    classes, ids = target.logp_BTUC.shape, target.ids_BTUK.shape
+    classes, ids = target.logp_BTSC.shape, target.ids_BTSK.shape
     if len(classes) != 4 or classes[:3] != ids[:3] or classes[3] != ids[3] + 3:
         raise InputError(
             f"The lattice target has log-probabilities {tuple(classes)} and ids {tuple(ids)}; "
@@ -137,10 +137,10 @@ def _check_target(target: LatticeBatch) -> None:
         )
 
 
-def _kl_of(target: LatticeBatch, logp_BTUC: Tensor, normalise: LatticeNormalise) -> Tensor:
+def _kl_of(target: LatticeBatch, logp_BTSC: Tensor, normalise: LatticeNormalise) -> Tensor:
     """Divergence summed over real nodes, in nats, then normalised: (B,)."""
-    frames, columns = target.logp_BTUC.shape[1:3]
+    frames, columns = target.logp_BTSC.shape[1:3]
     real_BTU = node_mask(target.frames_B, target.labels_B, frames, columns)
-    teacher_BTUC = target.logp_BTUC.masked_fill(~real_BTU[..., None], -torch.inf)
-    loss_B = class_kl(teacher_BTUC, logp_BTUC).sum((1, 2))
+    teacher_BTSC = target.logp_BTSC.masked_fill(~real_BTU[..., None], -torch.inf)
+    loss_B = class_kl(teacher_BTSC, logp_BTSC).sum((1, 2))
     return normalise_lattice(loss_B, target.frames_B, target.labels_B, normalise)

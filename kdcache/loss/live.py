@@ -53,11 +53,11 @@ def collapse_lattice(
         InputError: shapes, lengths or class ids do not fit.
     """
     with torch.no_grad():
-        ids_BTUK = node_ids(labels_BU, blank, teacher_logits_BTUV.shape, label_lengths_B)
-        more_BTUK = top_classes(teacher_logits_BTUV, ids_BTUK, top_k)
-        kept_BTUK = torch.cat([ids_BTUK, more_BTUK], -1)
-        logp_BTUC = class_log_probs(teacher_logits_BTUV, kept_BTUK, frames_B, label_lengths_B)
-    return LatticeBatch(logp_BTUC, more_BTUK, frames_B, label_lengths_B)
+        ids_BTSK = node_ids(labels_BU, blank, teacher_logits_BTUV.shape, label_lengths_B)
+        more_BTSK = top_classes(teacher_logits_BTUV, ids_BTSK, top_k)
+        kept_BTSK = torch.cat([ids_BTSK, more_BTSK], -1)
+        logp_BTSC = class_log_probs(teacher_logits_BTUV, kept_BTSK, frames_B, label_lengths_B)
+    return LatticeBatch(logp_BTSC, more_BTSK, frames_B, label_lengths_B)
 
 
 def live_lattice_kl(

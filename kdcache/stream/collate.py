@@ -54,9 +54,9 @@ def collate_records(records: Sequence[Record]) -> TargetBatch:
 
 
 def _collate_lattices(records: Sequence[LatticeRecord]) -> LatticeBatch:
-    values = [record.logp_TUC for record in records]
+    values = [record.logp_TSC for record in records]
     shapes = torch.tensor([value.shape[:2] for value in values])
-    ids = [record.ids_TUK for record in records]
+    ids = [record.ids_TSK for record in records]
     return LatticeBatch(_pad(values, 0.0), _pad(ids, -1).long(), shapes[:, 0], shapes[:, 1] - 1)
 
 

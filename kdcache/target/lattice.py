@@ -66,13 +66,13 @@ class LatticeTarget:
     def reduce(self, output: TeacherOutput, codec: RecordCodec) -> Reduced:
         """Pack the collapsed lattice; see ``Target.reduce``."""
         lattice = given(output.lattice, self.kind)
-        record, spread_TU = collapse_lattice(lattice, output.tokens, self.top_k)
-        check_rows(record.logp_TUC.shape[0], output.frames, "frames of the lattice")
+        record, spread_TS = collapse_lattice(lattice, output.tokens, self.top_k)
+        check_rows(record.logp_TSC.shape[0], output.frames, "frames of the lattice")
         columns = codec.encode(record)
         decoded = codec.decode(columns)
         assert isinstance(decoded, LatticeRecord)
-        check_ids(record.ids_TUK, decoded.ids_TUK)
-        fidelity = posterior_fidelity(record.logp_TUC, decoded.logp_TUC, spread_TU)
+        check_ids(record.ids_TSK, decoded.ids_TSK)
+        fidelity = posterior_fidelity(record.logp_TSC, decoded.logp_TSC, spread_TS)
         return Reduced(columns, fidelity)
 
 
@@ -100,8 +100,8 @@ def collapse_lattice(
         collapse_nodes(logits_TUV, tokens, lattice.blank, top_k)
         for logits_TUV in _chunks(lattice, budget)
     ]
-    logp_TUC, ids_TUK, spread_TU = map(to_numpy, zip(*parts, strict=True))
-    return LatticeRecord(logp_TUC, ids_TUK), spread_TU
+    logp_TSC, ids_TSK, spread_TS = map(to_numpy, zip(*parts, strict=True))
+    return LatticeRecord(logp_TSC, ids_TSK), spread_TS
 
 
 def collapse_nodes(
@@ -129,8 +129,8 @@ def collapse_nodes(
     left_U = vocabulary - 1 - (next_U1[:, 0] != blank).long()
     more = split(others_TUV, top_k, left_U.expand(blank_TU.shape))
     special = (blank_TU[..., None], label_TU[..., None])
-    logp_TUC = torch.cat([*special, more.logp_XK, more.rest_X[..., None]], dim=-1)
-    return logp_TUC, more.ids_XK.int(), more.spread_X
+    logp_TSC = torch.cat([*special, more.logp_XK, more.rest_X[..., None]], dim=-1)
+    return logp_TSC, more.ids_XK.int(), more.spread_X
 
 
 def _chunks(lattice: LatticeLogits, budget: int) -> Iterator[Tensor]:

@@ -80,7 +80,7 @@ class CodecContract:
         for sample in samples:
             decoded = codec.decode(codec.encode(sample))
             if isinstance(sample, LatticeRecord) and isinstance(decoded, LatticeRecord):
-                assert np.array_equal(sample.ids_TUK, decoded.ids_TUK)
+                assert np.array_equal(sample.ids_TSK, decoded.ids_TSK)
             if isinstance(sample, PosteriorRecord) and isinstance(decoded, PosteriorRecord):
                 assert np.array_equal(sample.ids_NK, decoded.ids_NK)
 
@@ -123,14 +123,14 @@ class CodecContract:
 def values_of(record: Record) -> np.ndarray:
     """The float array of a record."""
     if isinstance(record, LatticeRecord):
-        return record.logp_TUC
+        return record.logp_TSC
     return record.logp_NC if isinstance(record, PosteriorRecord) else record.values_TD
 
 
 def with_values(record: Record, values: np.ndarray) -> Record:
     """The record with another float array."""
     if isinstance(record, LatticeRecord):
-        return LatticeRecord(values, record.ids_TUK)
+        return LatticeRecord(values, record.ids_TSK)
     if isinstance(record, PosteriorRecord):
         return PosteriorRecord(values, record.ids_NK)
     return VectorRecord(values)

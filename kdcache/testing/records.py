@@ -86,8 +86,8 @@ def _lattices(draw: Any) -> Record:
     from hypothesis import strategies as st
 
     frames, labels, kept = draw(st.integers(0, 4)), draw(st.integers(0, 3)), draw(st.integers(0, 5))
-    logp_TUC = _draw_logp(draw, (frames, labels + 1, kept + 3))
-    return LatticeRecord(logp_TUC, _draw_ids(draw, (frames, labels + 1, kept)))
+    logp_TSC = _draw_logp(draw, (frames, labels + 1, kept + 3))
+    return LatticeRecord(logp_TSC, _draw_ids(draw, (frames, labels + 1, kept)))
 
 
 def _posteriors(draw: Any) -> Record:

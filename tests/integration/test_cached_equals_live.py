@@ -82,7 +82,7 @@ def build_cache(
 
 def padded_logits(outputs: dict[str, Any], batch: Batch) -> Tensor:
     """The live teacher's lattices in the batch's order, padded with zeros."""
-    shape = batch.lattice.logp_BTUC.shape
+    shape = batch.lattice.logp_BTSC.shape
     classes = next(iter(outputs.values())).lattice.rows(0, 1).shape[-1]
     padded_BTUV = torch.zeros((*shape[:3], classes))
     for row, name in enumerate(batch.ids):
@@ -92,25 +92,25 @@ def padded_logits(outputs: dict[str, Any], batch: Batch) -> Tensor:
 
 
 def stated_bounds(
-    cache: Cache, batch: Batch, live_BTUC: Tensor, student_BTUC: Tensor
+    cache: Cache, batch: Batch, live_BTSC: Tensor, student_BTSC: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Bounds on each utterance's loss (B,) and on the gradient at each class."""
-    error_BTUC = torch.zeros_like(live_BTUC)
+    error_BTSC = torch.zeros_like(live_BTSC)
     for row in range(len(batch)):
         frames, columns = int(batch.lattice.frames_B[row]), int(batch.lattice.labels_B[row]) + 1
         record = LatticeRecord(
-            live_BTUC[row, :frames, :columns].numpy(),
-            batch.lattice.ids_BTUK[row, :frames, :columns].numpy().astype(np.int32),
+            live_BTSC[row, :frames, :columns].numpy(),
+            batch.lattice.ids_BTSK[row, :frames, :columns].numpy().astype(np.int32),
         )
         bound = cache.codec("lattice").error_bound(record)
-        error_BTUC[row, :frames, :columns] = torch.from_numpy(np.asarray(bound, np.float32))
-    there_BTUC = error_BTUC.isfinite() & live_BTUC.isfinite()
-    error_BTUC = error_BTUC.where(there_BTUC, torch.tensor(0.0))
-    log_q = live_BTUC.where(there_BTUC, torch.tensor(0.0))
-    log_p = student_BTUC.where(there_BTUC, torch.tensor(0.0))
-    q = log_q.exp() * there_BTUC
-    moved = q * torch.expm1(error_BTUC)
-    loss = moved * (log_p.abs() + log_q.abs()) + q * error_BTUC.exp() * error_BTUC
+        error_BTSC[row, :frames, :columns] = torch.from_numpy(np.asarray(bound, np.float32))
+    there_BTSC = error_BTSC.isfinite() & live_BTSC.isfinite()
+    error_BTSC = error_BTSC.where(there_BTSC, torch.tensor(0.0))
+    log_q = live_BTSC.where(there_BTSC, torch.tensor(0.0))
+    log_p = student_BTSC.where(there_BTSC, torch.tensor(0.0))
+    q = log_q.exp() * there_BTSC
+    moved = q * torch.expm1(error_BTSC)
+    loss = moved * (log_p.abs() + log_q.abs()) + q * error_BTSC.exp() * error_BTSC
     return loss.sum((1, 2, 3)), moved
 
 
@@ -137,9 +137,9 @@ def test_value_and_gradient(
 
     live_classes = collapse_lattice(live_logits, batch.labels_BU, *lengths, blank, top_k)
     real_BTU = node_mask(*lengths, *live_logits.shape[1:3])
-    assert torch.equal(live_classes.ids_BTUK[real_BTU], batch.lattice.ids_BTUK[real_BTU])
+    assert torch.equal(live_classes.ids_BTSK[real_BTU], batch.lattice.ids_BTSK[real_BTU])
     log_p = student_classes(student, batch.lattice, batch.labels_BU, blank)
-    loss_bound_B, gradient_bound = stated_bounds(cache, batch, live_classes.logp_BTUC, log_p)
+    loss_bound_B, gradient_bound = stated_bounds(cache, batch, live_classes.logp_BTSC, log_p)
 
     assert (loss_bound_B > 0).all()
     assert ((cached_B - live_B).abs() <= loss_bound_B + 1e-4 * live_B.abs()).all()
@@ -185,7 +185,7 @@ def test_another_teacher_would_be_noticed(teacher: Teacher, tmp_path: Path) -> N
         assert student.grad is not None
         gradients.append(student.grad)
     own = student_classes(torch.zeros_like(logits), batch.lattice, batch.labels_BU, blank)
-    _, gradient_bound = stated_bounds(cache, batch, live.logp_BTUC, own)
+    _, gradient_bound = stated_bounds(cache, batch, live.logp_BTSC, own)
     difference_BTU = (gradients[0] - gradients[1]).abs().sum(-1)
     real_BTU = node_mask(*lengths, *logits.shape[1:3])
     assert (difference_BTU > 2 * gradient_bound.sum(-1))[real_BTU].float().mean() > 0.5

@@ -38,7 +38,7 @@ def test_decoding_is_within_the_bound(
     if kind != "vector":
         assert np.allclose(np.exp(found.astype(np.float64)).sum(-1), 1, atol=1e-5)
     if isinstance(record, LatticeRecord) and isinstance(decoded, LatticeRecord):
-        assert np.array_equal(record.ids_TUK, decoded.ids_TUK)
+        assert np.array_equal(record.ids_TSK, decoded.ids_TSK)
     if isinstance(record, PosteriorRecord) and isinstance(decoded, PosteriorRecord):
         assert np.array_equal(record.ids_NK, decoded.ids_NK)
 

@@ -23,8 +23,8 @@ def test_a_lattice_without_kept_classes_has_no_ids() -> None:
     assert codec.columns()["ids"].optional
     decoded = codec.decode(arrays)
     assert isinstance(decoded, LatticeRecord)
-    assert decoded.ids_TUK.shape == (5, 4, 0)
-    assert decoded.ids_TUK.dtype == np.int32
+    assert decoded.ids_TSK.shape == (5, 4, 0)
+    assert decoded.ids_TSK.dtype == np.int32
 
 
 def test_a_lattice_is_stored_in_a_byte_a_class_and_two_an_id() -> None:
@@ -39,8 +39,8 @@ def test_no_label_in_the_last_column_stays_so() -> None:
         codec = make_codec("lattice", {"name": name})
         decoded = codec.decode(codec.encode(random_lattice(RNG(1), 6, 3, kept=1)))
         assert isinstance(decoded, LatticeRecord)
-        assert np.isneginf(decoded.logp_TUC[:, 3, 1]).all()
-        assert np.isfinite(decoded.logp_TUC[:, :3, 1]).all()
+        assert np.isneginf(decoded.logp_TSC[:, 3, 1]).all()
+        assert np.isfinite(decoded.logp_TSC[:, :3, 1]).all()
 
 
 def test_absent_ids_come_back_as_minus_one() -> None:

@@ -51,7 +51,7 @@ def test_numpy_and_pyarrow_are_enough(directory: Path) -> None:
     printed = run(blocks()[0] + check, directory)
     cache = open_cache(directory / "runs" / "cache")
     decoded = np.load(directory / "decoded.npy")
-    expected = cache["u0-0"]["lattice"].logp_TUC
+    expected = cache["u0-0"]["lattice"].logp_TSC
     assert "u0-0" in printed
     assert decoded.shape == expected.shape
     assert np.allclose(decoded, expected, atol=1e-5)

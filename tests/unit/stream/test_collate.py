@@ -42,17 +42,17 @@ def test_lattices() -> None:
         [example("a", 2, 1, lattice=lattice(4, 2, 1)), example("b", 3, 1, lattice=lattice(2, 3, 1))]
     )
     found = batch.lattice
-    assert found.logp_BTUC.shape == (2, 4, 4, 4)
+    assert found.logp_BTSC.shape == (2, 4, 4, 4)
     assert found.frames_B.tolist() == [4, 2]
     assert found.labels_B.tolist() == [2, 3]
-    assert found.logp_BTUC[1, 2:].abs().sum() == 0
-    assert found.ids_BTUK.dtype == torch.int64
-    assert found.ids_BTUK[0, 0, 3].tolist() == [-1]
+    assert found.logp_BTSC[1, 2:].abs().sum() == 0
+    assert found.ids_BTSK.dtype == torch.int64
+    assert found.ids_BTSK[0, 0, 3].tolist() == [-1]
 
 
 def test_lattices_without_more_classes() -> None:
     found = collate_records([lattice(2, 1, 0), lattice(3, 0, 0)])
-    assert found.ids_BTUK.shape == (2, 3, 2, 0)  # type: ignore[union-attr]
+    assert found.ids_BTSK.shape == (2, 3, 2, 0)  # type: ignore[union-attr]
 
 
 def test_posteriors_and_vectors() -> None:
