@@ -24,7 +24,7 @@ import torch
 from kdcache.codec.records import LatticeRecord
 from kdcache.lattice import node_mask
 from kdcache.loss import collapse_lattice, lattice_kl, live_lattice_kl
-from kdcache.loss.lattice import student_classes
+from kdcache.loss.classes import student_classes
 from kdcache.store import CacheSpec, PackedUtterance, create_or_open, open_cache
 from kdcache.stream import stream_cache
 from kdcache.target import make_target, target_spec

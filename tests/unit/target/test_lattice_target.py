@@ -73,7 +73,7 @@ def test_against_the_definition(
 ) -> None:
     logits = normal(frames, len(tokens) + 1, vocabulary)
     expected = dense(logits, tokens, blank, top_k)
-    record, _ = collapse_lattice(table_lattice(logits, blank), tokens, top_k)
+    record, *_ = collapse_lattice(table_lattice(logits, blank), tokens, top_k)
     np.testing.assert_allclose(record.logp_TSC, expected.logp_TSC, atol=1e-5)
     np.testing.assert_array_equal(record.ids_TSK, expected.ids_TSK)
     assert record.logp_TSC.dtype == np.float32
@@ -97,7 +97,7 @@ def test_rows_are_distributions(
     tokens = tuple(data.draw(st.lists(st.sampled_from(ids), min_size=labels, max_size=labels)))
     generator = torch.Generator().manual_seed(seed)
     logits = 6.0 * torch.randn((frames, labels + 1, vocabulary), generator=generator)
-    record, spread = collapse_lattice(table_lattice(logits, blank), tokens, top_k)
+    record, spread, _ = collapse_lattice(table_lattice(logits, blank), tokens, top_k)
     np.testing.assert_allclose(np.exp(record.logp_TSC.astype(np.float64)).sum(-1), 1.0, atol=1e-5)
     assert (record.logp_TSC <= 0).all()
     assert np.isneginf(record.logp_TSC[:, -1, LABEL]).all()
@@ -112,8 +112,8 @@ def test_rows_are_distributions(
 @pytest.mark.parametrize("budget", [1, 30, 97, 200, 2**24])
 def test_chunks_change_nothing(normal: Callable[..., Tensor], budget: int) -> None:
     logits, tokens = normal(13, 4, 10), (1, 2, 3)
-    whole, whole_spread = collapse_lattice(table_lattice(logits, 9), tokens, 2)
-    parts, spread = collapse_lattice(table_lattice(logits, 9), tokens, 2, budget=budget)
+    whole, whole_spread, _ = collapse_lattice(table_lattice(logits, 9), tokens, 2)
+    parts, spread, _ = collapse_lattice(table_lattice(logits, 9), tokens, 2, budget=budget)
     np.testing.assert_array_equal(parts.logp_TSC, whole.logp_TSC)
     np.testing.assert_array_equal(parts.ids_TSK, whole.ids_TSK)
     np.testing.assert_array_equal(spread, whole_spread)
@@ -189,7 +189,7 @@ def test_columns_are_the_codecs(normal: Callable[..., Tensor]) -> None:
     logits, tokens = normal(4, 3, 9), (1, 2)
     codec = make_codec("lattice", {"name": "log8"})
     reduced = LatticeTarget(top_k=2).reduce(lattice_output(logits, tokens, 8), codec)
-    record, _ = collapse_lattice(table_lattice(logits, 8), tokens, 2)
+    record, *_ = collapse_lattice(table_lattice(logits, 8), tokens, 2)
     for name, expected in codec.encode(record).items():
         np.testing.assert_array_equal(reduced.columns[name], expected)
 
@@ -259,7 +259,7 @@ def test_a_codec_that_changes_ids(normal: Callable[..., Tensor]) -> None:
 
 def test_half_precision_logits(normal: Callable[..., Tensor]) -> None:
     logits = normal(5, 3, 40).bfloat16()
-    record, _ = collapse_lattice(table_lattice(logits, 39), (1, 2), 4)
+    record, *_ = collapse_lattice(table_lattice(logits, 39), (1, 2), 4)
     expected = dense(logits.float(), (1, 2), 39, 4)
     np.testing.assert_allclose(record.logp_TSC, expected.logp_TSC, atol=1e-5)
     np.testing.assert_array_equal(record.ids_TSK, expected.ids_TSK)
@@ -268,7 +268,7 @@ def test_half_precision_logits(normal: Callable[..., Tensor]) -> None:
 def test_an_utterance_of_many_labels(normal: Callable[..., Tensor]) -> None:
     tokens = tuple(i % 30 for i in range(400))
     logits = normal(3, 401, 31)
-    record, _ = collapse_lattice(table_lattice(logits, 30), tokens, 1)
+    record, *_ = collapse_lattice(table_lattice(logits, 30), tokens, 1)
     np.testing.assert_allclose(record.logp_TSC, dense(logits, tokens, 30, 1).logp_TSC, atol=1e-5)
 
 
