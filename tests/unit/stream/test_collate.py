@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from kdcache.batch import LatticeBatch
 from kdcache.codec.records import LatticeRecord, PosteriorRecord, VectorRecord
 from kdcache.stream.collate import collate, collate_records
 from kdcache.stream.source import Example, KeptSource
@@ -48,6 +51,24 @@ def test_lattices() -> None:
     assert found.logp_BTSC[1, 2:].abs().sum() == 0
     assert found.ids_BTSK.dtype == torch.int64
     assert found.ids_BTSK[0, 0, 3].tolist() == [-1]
+
+
+def test_lattices_that_are_whole_have_no_starts() -> None:
+    assert collate_records([lattice(2, 1, 0), lattice(3, 2, 0)]).starts_BT is None  # type: ignore[union-attr]
+
+
+def test_bands_beside_whole_lattices() -> None:
+    band = replace(lattice(4, 1, 1), starts_T=np.array([0, 1, 1, 2], np.int32))
+    found = collate_records([band, lattice(2, 2, 1)])
+    assert isinstance(found, LatticeBatch)
+    assert found.logp_BTSC.shape == (2, 4, 3, 4)
+    assert found.frames_B.tolist() == [4, 2]
+    assert found.labels_B.tolist() == [3, 2]
+    assert found.starts_BT is not None
+    assert found.starts_BT.dtype == torch.int64
+    assert found.starts_BT.tolist() == [[0, 1, 1, 2], [0, 0, 0, 0]]
+    assert found.logp_BTSC[0, :, 2].abs().sum() == 0
+    assert (found.ids_BTSK[0, :, 2] == -1).all()
 
 
 def test_lattices_without_more_classes() -> None:
