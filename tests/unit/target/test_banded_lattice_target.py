@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from kdcache.codec import make_codec
 from kdcache.codec.records import LABEL, LatticeRecord
@@ -114,6 +115,26 @@ def test_no_chunk_is_larger_than_the_budget(vocabulary: int, width: int) -> None
     assert sum(t * s for t, s in seen if s == 9) == 100 * 9
     assert sum(t * s for t, s in seen if s == 3) == 100 * 3
     assert {s for _, s in seen} == {9, 3}
+
+
+@pytest.mark.parametrize("rule", [None, BandRule(width=5)])
+def test_memory_follows_the_budget_and_not_the_lattice(rule: BandRule | None) -> None:
+    frames, labels, vocabulary, budget = 60, 40, 1000, 2**14
+    head = torch.randn(8, vocabulary)
+    lattice = LatticeLogits(
+        torch.randn(frames, 8), torch.randn(labels + 1, 8),
+        lambda encoder, decoder: torch.tanh(encoder + decoder) @ head, 0,
+    )  # fmt: skip
+    tokens = tuple(range(1, labels + 1))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        collapse_lattice(lattice, tokens, 2, rule, budget)
+    # A frame has more logits than the budget, so frames come one by one.
+    assert budget < (labels + 1) * vocabulary
+    events = [e for e in watched.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    peak = max(np.cumsum(changes))
+    whole = frames * (labels + 1) * vocabulary * 4
+    assert 4 * (labels + 1) * vocabulary < peak < whole / 4
 
 
 def test_what_is_outside_is_recorded(normal: Callable[..., Tensor]) -> None:
