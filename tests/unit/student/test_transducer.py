@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,10 +10,14 @@ import torch
 
 from kdcache.batch import Batch
 from kdcache.corpus import load_tokenizer
-from kdcache.corpus.tokenizer import Tokenizer
 from kdcache.errors import ConfigError, InputError
 from kdcache.student import TransducerStudent, build_student, load_student, save_student
 from kdcache.student.settings import StudentSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kdcache.corpus.tokenizer import Tokenizer
 
 SMALL = StudentSettings(hidden=16, layers=2, joint=12, subsampling_channels=4, dropout=0)
 SECONDS = 1.28
