@@ -149,8 +149,21 @@ class TransducerStudent(nn.Module):
 def build_student(settings: StudentSettings, tokenizer: Tokenizer) -> TransducerStudent:
     """A student with random weights (from torch's global seed), blank after the last token."""
     model = ParakeetForRNNT(_network_config(settings, tokenizer.vocab_size))
+    _scale_by_fan_in(model)
     extractor = ParakeetFeatureExtractor()
     return TransducerStudent(model, extractor, tokenizer, ctc_head=settings.ctc_head)
+
+
+def _scale_by_fan_in(model: nn.Module) -> None:
+    """Draw weights anew by each layer's own rule, which keeps a signal's size.
+
+    transformers draws all of them with a standard deviation of 0.02, which suits layers some
+    thousand wide. A narrow subsampling then gives out a ten-thousandth of what it is given,
+    and the student spends hundreds of steps as a language model before it begins to hear.
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear | nn.LSTM):
+            layer.reset_parameters()
 
 
 def _network_config(settings: StudentSettings, tokens: int) -> ParakeetRNNTConfig:

@@ -1,0 +1,291 @@
+"""Read a cache shuffled, decoded and batched, beside other containers of the same arrays.
+
+    python tests/benchmarks/bench_stream.py                       2,000 utterances, a minute
+    python tests/benchmarks/bench_stream.py --utterances 20000
+
+All readers give the same padded batches of the same utterances: each takes packed arrays out
+of its container and hands them to the same codec and the same collation, so that what differs
+is the container, its shuffle and its checks. Utterances per second of one process, the best of
+some epochs, with the files in the page cache. Peers that are not installed are left out.
+
+- ``raw``       the arrays one after the other in a memory-mapped file, nothing checked
+- ``webdataset npz``  plain webdataset, an npz member per utterance, a buffer of 1,000 to shuffle
+- ``litdata``, ``mds``  LitData and MosaicML streaming, the same bytes in one blob per utterance
+
+An utterance is 15 s: 375 frames of 16 classes (ids and 8-bit log-probabilities) and of an
+80-wide int8 vector.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from rows import Row, arguments, publish
+
+from kdcache.codec import make_codec
+from kdcache.codec.records import PosteriorRecord, VectorRecord
+from kdcache.store import CacheSpec, PackedUtterance, create_or_open, open_cache
+from kdcache.stream import stream_cache
+from kdcache.stream.collate import collate
+from kdcache.stream.source import Example
+from kdcache.testing.samples import TOKENIZER_FILES, sample_spec, sample_utterance
+from kdcache.types import TargetSpec
+
+FRAMES, CLASSES, WIDTH, VOCABULARY = 375, 16, 80, 500
+SECONDS = 15.0
+BATCH = 24
+SHARD = 500
+
+TARGETS = (
+    TargetSpec(
+        "encoder_logits", "encoder_logits", "posterior", {"top_k": CLASSES}, {"name": "log8"}
+    ),
+    TargetSpec("hidden", "hidden", "vector", {}, {"name": "int8"}),
+)
+Arrays = dict[str, np.ndarray]
+Epoch = Callable[[int], Iterable[Any]]
+
+
+def spec() -> CacheSpec:
+    base = sample_spec()
+    return CacheSpec(teacher=base.teacher, tokenizer=base.tokenizer, targets=TARGETS).normalised()
+
+
+def utterance_arrays(row: int) -> Arrays:
+    """Packed columns of one utterance, from its number alone."""
+    rng = np.random.default_rng(row)
+    logp = np.sort(rng.gumbel(size=(FRAMES, CLASSES + 1)) * 3, axis=1)[:, ::-1]
+    logp = logp - np.log(np.exp(logp).sum(1, keepdims=True))
+    ids = (rng.integers(0, VOCABULARY, (FRAMES, 1)) + np.arange(CLASSES) * 7) % VOCABULARY
+    posterior = PosteriorRecord(logp.astype(np.float32), ids.astype(np.int32))
+    vectors = VectorRecord(rng.standard_normal((FRAMES, WIDTH)).astype(np.float32))
+    records = {"encoder_logits": posterior, "hidden": vectors}
+    return {
+        f"{target.name}.{name}": array
+        for target in TARGETS
+        for name, array in make_codec(target.record, target.codec)
+        .encode(records[target.name])
+        .items()
+    }
+
+
+def name_of(row: int) -> str:
+    return f"utt-{row:06d}"
+
+
+def unpack(name: str, arrays: Arrays) -> Example:
+    """What every reader does with the arrays that it has found."""
+    records = {}
+    for target in TARGETS:
+        own = {k.split(".")[1]: v for k, v in arrays.items() if k.startswith(target.name + ".")}
+        records[target.name] = CODECS[target.name].decode(own)
+    return Example(name, "", np.zeros(5, np.int64), None, records)
+
+
+CODECS = {target.name: make_codec(target.record, target.codec) for target in TARGETS}
+
+
+def batched(examples: Iterable[Example]) -> Iterator[Any]:
+    waiting: list[Example] = []
+    for example in examples:
+        waiting.append(example)
+        if len(waiting) == BATCH:
+            yield collate(waiting)
+            waiting = []
+    if waiting:
+        yield collate(waiting)
+
+
+def kdcache_reader(folder: Path, layout: str, count: int) -> Epoch:
+    writer = create_or_open(str(folder), spec(), layout, TOKENIZER_FILES)
+    for start in range(0, count, SHARD):
+        packed = [
+            PackedUtterance(
+                utterance=sample_utterance(name_of(row)),
+                duration=SECONDS,
+                tokens=[1, 2, 3, 4, 5],
+                frames=FRAMES,
+                columns=utterance_arrays(row),
+            )
+            for row in range(start, min(start + SHARD, count))
+        ]
+        writer.commit(f"{start:064x}", packed, (), "bench")
+    stream = stream_cache(open_cache(folder), batch_seconds=SECONDS * BATCH, seed=1, prefetch=1)
+    return lambda _: stream
+
+
+def raw_reader(folder: Path, count: int) -> Epoch:
+    folder.mkdir()
+    sample = utterance_arrays(0)
+    for name in sample:
+        with (folder / name).open("wb") as file:
+            for row in range(count):
+                file.write(utterance_arrays(row)[name].tobytes())
+    mapped = {
+        name: np.memmap(folder / name, array.dtype, "r", shape=(count, *array.shape))
+        for name, array in sample.items()
+    }
+
+    def read(row: int) -> Arrays:
+        return {name: np.asarray(array[row]) for name, array in mapped.items()}
+
+    def epoch(seed: int) -> Iterable[Any]:
+        order = np.random.default_rng(seed).permutation(count).tolist()
+        return batched(unpack(name_of(row), read(row)) for row in order)
+
+    return epoch
+
+
+def npz_of(row: int) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **utterance_arrays(row))
+    return buffer.getvalue()
+
+
+def webdataset_reader(folder: Path, count: int) -> Epoch:
+    import webdataset
+
+    folder.mkdir()
+    with webdataset.ShardWriter(str(folder / "%04d.tar"), maxcount=SHARD, verbose=0) as sink:
+        for row in range(count):
+            sink.write({"__key__": name_of(row), "npz": npz_of(row)})
+    shards = sorted(map(str, folder.glob("*.tar")))
+
+    def epoch(seed: int) -> Iterable[Any]:
+        data = webdataset.WebDataset(shards, shardshuffle=len(shards), seed=seed).shuffle(1000)
+        return batched(unpack(s["__key__"], s["npz"]) for s in data.decode())
+
+    return epoch
+
+
+def blob_of(row: int) -> bytes:
+    """All arrays of an utterance, one after the other: the fastest sample that there is."""
+    return b"".join(array.tobytes() for _, array in sorted(utterance_arrays(row).items()))
+
+
+def from_blob(blob: bytes, like: Arrays) -> Arrays:
+    arrays, start = {}, 0
+    for name, array in sorted(like.items()):
+        flat = np.frombuffer(blob, array.dtype, array.size, start)
+        arrays[name] = flat.reshape(array.shape)
+        start += array.nbytes
+    return arrays
+
+
+def litdata_reader(folder: Path, count: int) -> Epoch:
+    from litdata import StreamingDataset, optimize
+
+    optimize(
+        fn=_litdata_sample,
+        inputs=list(range(count)),
+        output_dir=str(folder),
+        chunk_bytes="24MB",
+        num_workers=1,
+    )
+    like = utterance_arrays(0)
+
+    def epoch(seed: int) -> Iterable[Any]:
+        data = StreamingDataset(str(folder), shuffle=True, seed=seed)
+        return batched(unpack("", from_blob(sample["blob"], like)) for sample in data)
+
+    return epoch
+
+
+def _litdata_sample(row: int) -> dict[str, Any]:
+    return {"row": row, "blob": blob_of(row)}
+
+
+class StandIn(types.ModuleType):
+    """A package of which only names are asked."""
+
+    __path__: ClassVar[list[str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+def mds_reader(folder: Path, count: int) -> Epoch:
+    import transformers.feature_extraction_utils  # noqa: F401  # before it can see the stand-in
+
+    if importlib.util.find_spec("torchvision") is None:
+        # streaming imports it for its picture datasets alone, and there is no build without CUDA.
+        for name in ("", ".transforms", ".transforms.functional", ".datasets"):
+            sys.modules["torchvision" + name] = StandIn("torchvision" + name)
+    from streaming import MDSWriter, StreamingDataset
+
+    with MDSWriter(out=str(folder), columns={"blob": "bytes"}, size_limit=1 << 24) as out:
+        for row in range(count):
+            out.write({"blob": blob_of(row)})
+    data = StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH, shuffle_seed=1)
+    like = utterance_arrays(0)
+    return lambda _: batched(unpack("", from_blob(sample["blob"], like)) for sample in data)
+
+
+def rate(epoch: Epoch, count: int, epochs: int) -> float:
+    """Utterances per second, the best of some epochs after one that warms up."""
+    best = 0.0
+    for seed in range(epochs + 1):
+        start, seen = time.perf_counter(), 0
+        for batch in epoch(seed):
+            seen += len(batch)
+        assert seen == count, (seen, count)
+        if seed:
+            best = max(best, count / (time.perf_counter() - start))
+    return best
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--utterances", type=int, default=2000)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--peers", nargs="*", default=["raw", "webdataset npz", "litdata", "mds"])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    count = options.utterances
+    makers: dict[str, Callable[[Path, int], Epoch]] = {
+        "zarr": lambda folder, n: kdcache_reader(folder, "zarr", n),
+        "webdataset": lambda folder, n: kdcache_reader(folder, "webdataset", n),
+        "raw": raw_reader,
+        "webdataset npz": webdataset_reader,
+        "litdata": litdata_reader,
+        "mds": mds_reader,
+    }
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for place, name in enumerate(["zarr", "webdataset", *options.peers]):
+            try:
+                epoch = makers[name](Path(folder) / str(place), count)
+            except ImportError as error:
+                print(f"  {name} is left out: {error}")
+                continue
+            found[name] = rate(epoch, count, options.epochs)
+    ours = ("zarr", "webdataset")
+    rows = [
+        Row(
+            f"stream.read.{layout}",
+            found[layout],
+            "utterances/s",
+            peer,
+            found[layout] / found[peer],
+        )
+        for layout in ours
+        for peer in found
+        if peer != layout
+    ]
+    publish(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()
