@@ -1,20 +1,22 @@
 """Time and memory of a band beside the whole lattice: finding it, keeping it, learning from it.
 
-    python tests/benchmarks/bench_band.py                          seconds, small
-    python tests/benchmarks/bench_band.py --batch 8 --frames 250 --labels 40 --vocab 512
+    python tests/benchmarks/bench_band.py                          about a minute
+    python tests/benchmarks/bench_band.py --frames 125 --labels 20 --vocab 128
 
-It reports and asserts nothing; figures are of one thread unless told otherwise. The teacher is
-random, with alignments as narrow as a trained one's along a line from the first node to the last.
+It asserts nothing; figures are of one thread unless told otherwise. The teacher is random, with
+alignments as narrow as a trained one's along a line from the first node to the last. Memory is
+the most bytes of tensors at once, as torch's allocator tells.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from rows import Row, arguments, publish
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 BLANK = 0
 FRAME_SECONDS = 0.04
 SHARPNESS = 6.0
+LARGE = {"batch": 8, "frames": 375, "labels": 75, "vocab": 1024, "joint": 640}
 
 
 def best_of(repeats: int, run: Callable[[], Any]) -> float:
@@ -60,9 +63,9 @@ def peak_megabytes(run: Callable[[], Any]) -> float:
 
 
 def parse_args() -> argparse.Namespace:
-    """Sizes; the defaults take seconds."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    sizes = {"batch": 2, "frames": 125, "labels": 20, "vocab": 128, "joint": 320, "width": 5}
+    """Sizes; the defaults take a minute."""
+    parser = arguments(__doc__)
+    sizes = {"batch": 8, "frames": 250, "labels": 40, "vocab": 512, "joint": 320, "width": 5}
     for name, value in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--repeats", type=int, default=3)
@@ -83,28 +86,25 @@ def peaked_logits(args: argparse.Namespace, labels_BU: Tensor) -> Tensor:
     return logits
 
 
-def time_search(args: argparse.Namespace, logits: Tensor, labels: Tensor) -> None:
-    """Finding bands: forward-backward, one width, the narrowest that keeps 99.9 %."""
+def search_rows(args: argparse.Namespace, logits: Tensor, labels: Tensor) -> list[Row]:
+    """Finding bands, once occupancies are known: one width, and the narrowest for 99.9 %."""
     lengths = torch.tensor([args.frames]), torch.tensor([args.labels])
     arcs = node_log_probs(logits[:1], labels[:1], BLANK)
     occupancy = node_occupancy(forward_backward(*arcs, *lengths))[0].numpy()
-    band = BandRule(1e-3).choose(occupancy)
-    seconds = {
-        "forward-backward": best_of(args.repeats, lambda: forward_backward(*arcs, *lengths)),
-        f"best band, S = {args.width}": best_of(
-            args.repeats, lambda: best_band(occupancy, args.width)
-        ),
-        f"narrowest for 0.001 (S = {band.width})": best_of(
-            args.repeats, lambda: BandRule(1e-3).choose(occupancy)
-        ),
+    runs = {
+        "band.occupancy": lambda: node_occupancy(forward_backward(*arcs, *lengths)),
+        f"band.search.width{args.width}": lambda: best_band(occupancy, args.width),
+        "band.search.epsilon0.001": lambda: BandRule(1e-3).choose(occupancy),
     }
-    for name, value in seconds.items():
-        rate = args.frames * FRAME_SECONDS / value
-        print(f"{name:32}{1e3 * value:9.2f} ms an utterance {rate:12,.0f} × real time")
+    seconds = args.frames * FRAME_SECONDS
+    return [
+        Row(name, seconds / best_of(args.repeats, run), "× real time per core")
+        for name, run in runs.items()
+    ]
 
 
-def time_target(args: argparse.Namespace) -> None:
-    """The whole reduction of an utterance, joint network included."""
+def target_rows(args: argparse.Namespace) -> list[Row]:
+    """The whole reduction of an utterance, joint network included; memory beside a batch's."""
     head = torch.randn(args.joint, args.vocab)
     lattice = LatticeLogits(
         torch.randn(args.frames, args.joint),
@@ -114,76 +114,87 @@ def time_target(args: argparse.Namespace) -> None:
     )
     tokens = tuple(1 + n % (args.vocab - 1) for n in range(args.labels))
     output = TeacherOutput(args.frames, tokens, torch.zeros(args.frames, 1), lattice=lattice)
+    whole, band = (reduction_of(target, output, args) for target in (
+        LatticeTarget(), LatticeTarget(width=args.width)
+    ))  # fmt: skip
+    lattices = args.batch * args.frames * (args.labels + 1) * args.vocab * 4 / 1e6
+    peer = "whole lattice"
+    return [
+        Row("band.target.seconds", band[0], "s", peer, whole[0] / band[0]),
+        Row("band.bytes", band[1], "bytes per second of audio", peer, whole[1] / band[1]),
+        Row("target.memory", whole[2], "MB", "the batch's lattices", lattices / whole[2]),
+        Row("target.memory.band", band[2], "MB", "the batch's lattices", lattices / band[2]),
+    ]
+
+
+def reduction_of(
+    target: LatticeTarget, output: TeacherOutput, args: argparse.Namespace
+) -> tuple[float, float, float]:
+    """Seconds, bytes per second of audio, peak megabytes."""
     codec = make_codec("lattice", {"name": "log8"})
-    for name, target in (
-        ("target, whole", LatticeTarget()),
-        (f"target, S = {args.width}", LatticeTarget(width=args.width)),
-    ):
-        seconds = best_of(args.repeats, lambda target=target: target.reduce(output, codec))
-        size = sum(array.nbytes for array in target.reduce(output, codec).columns.values())
-        rate = size / (args.frames * FRAME_SECONDS)
-        peak = peak_megabytes(lambda target=target: target.reduce(output, codec))
-        print(
-            f"{name:32}{1e3 * seconds:9.2f} ms an utterance {rate:12,.0f} bytes a second, "
-            f"peak {peak:.1f} MB of tensors"
-        )
-    whole = args.batch * args.frames * (args.labels + 1) * args.vocab * 4 / 1e6
-    print(f"{'lattices of a batch, float32':32}{whole:9.1f} MB")
+    columns = target.reduce(output, codec).columns
+    size = sum(array.nbytes for array in columns.values()) / (args.frames * FRAME_SECONDS)
+    seconds = best_of(args.repeats, lambda: target.reduce(output, codec))
+    return seconds, size, peak_megabytes(lambda: target.reduce(output, codec))
 
 
-def time_step(args: argparse.Namespace, targets: dict[str, LatticeBatch], labels: Tensor) -> None:
-    """Joint network and losses of one step, forward and backward."""
-    head = torch.nn.Linear(args.joint, args.vocab)
-    lengths = torch.full((args.batch,), args.labels)
-    names = ("",) * args.batch
-
-    def step(target: LatticeBatch, loss: LossSettings) -> None:
-        output = StudentOutput(
-            torch.randn(args.batch, args.frames, args.joint, requires_grad=True),
-            torch.randn(args.batch, args.labels + 1, args.joint, requires_grad=True),
-            lambda decoder, encoder: head(torch.tanh(decoder + encoder)),
-            target.frames_B,
-            torch.zeros(args.batch, args.frames, 1),
-            None,
-        )
-        batch = Batch(names, names, labels, lengths, None, None, {"lattice": target})
-        weighted_sum(loss_terms(output, batch, BLANK, loss), loss).backward()
-
+def step_rows(args: argparse.Namespace, logits: Tensor, labels: Tensor) -> list[Row]:
+    """Joint network and losses of one step, forward and backward: in the band, and whole."""
+    lengths = torch.full((args.batch,), args.frames), torch.full((args.batch,), args.labels)
+    whole, band = (
+        collapse_lattice(logits, labels, *lengths, BLANK, 0, rule)
+        for rule in (BandRule(), BandRule(width=args.width))
+    )
     both, inside = LossSettings(lattice_kl=0.02), LossSettings(lattice_kl=0.02, rnnt_in_band=True)
-    runs = {
-        "step, KL and RNN-T in the band": (targets["band"], inside),
-        "step, KL in the band": (targets["band"], both),
-        "step, whole lattice": (targets["whole"], both),
-    }
-    for name, (target, loss) in runs.items():
-        seconds = best_of(args.repeats, lambda t=target, w=loss: step(t, w))
-        peak = peak_megabytes(lambda t=target, w=loss: step(t, w))
-        print(f"{name:32}{1e3 * seconds:9.0f} ms a batch     peak {peak:8,.1f} MB of tensors")
+    head = torch.nn.Linear(args.joint, args.vocab)
+    found = {}
+    for name, target, loss in (("whole", whole, both), ("kl", band, both), ("all", band, inside)):
+        run = partial(step, args, head, labels, target, loss)
+        found[name] = best_of(args.repeats, run), peak_megabytes(run)
+    slow, large = found["whole"]
+    rows = []
+    for name, label in (("all", "band.step"), ("kl", "band.step.rnnt_whole")):
+        seconds, peak = found[name]
+        rows.append(Row(f"{label}.seconds", seconds, "s", "whole lattices", slow / seconds))
+        rows.append(Row(f"{label}.memory", peak, "MB", "whole lattices", large / peak))
+    return rows
+
+
+def step(
+    args: argparse.Namespace,
+    head: torch.nn.Linear,
+    labels: Tensor,
+    target: LatticeBatch,
+    loss: LossSettings,
+) -> None:
+    """What a step does after encoder and prediction network."""
+    output = StudentOutput(
+        torch.randn(args.batch, args.frames, args.joint, requires_grad=True),
+        torch.randn(args.batch, args.labels + 1, args.joint, requires_grad=True),
+        lambda decoder, encoder: head(torch.tanh(decoder + encoder)),
+        target.frames_B,
+        torch.zeros(args.batch, args.frames, 1),
+        None,
+    )
+    names = ("",) * args.batch
+    batch = Batch(names, names, labels, target.labels_B, None, None, {"lattice": target})
+    weighted_sum(loss_terms(output, batch, BLANK, loss), loss).backward()
 
 
 def main() -> None:
-    """Print one line a measurement."""
+    """Measure and publish."""
     args = parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    labels = torch.randint(1, args.vocab, (args.batch, args.labels))
     sizes = f"B{args.batch} T{args.frames} U{args.labels} V{args.vocab} J{args.joint}"
-    print(
-        f"{sizes} S{args.width} float32, best of {args.repeats}; {platform.machine()}, "
-        f"{args.threads} threads, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}"
-    )
-    frames = torch.full((args.batch,), args.frames)
-    lengths = torch.full((args.batch,), args.labels)
+    print(f"{sizes} S{args.width} float32, {args.threads} threads, torch {torch.__version__}")
+    labels = torch.randint(1, args.vocab, (args.batch, args.labels))
     logits = peaked_logits(args, labels)
-    rules = {"whole": BandRule(), "band": BandRule(width=args.width)}
-    targets = {
-        name: collapse_lattice(logits, labels, frames, lengths, BLANK, 0, rule)
-        for name, rule in rules.items()
-    }
-    time_search(args, logits, labels)
+    rows = search_rows(args, logits, labels) + step_rows(args, logits, labels)
     del logits
-    time_target(args)
-    time_step(args, targets, labels)
+    # A lattice that would be a gigabyte a batch, whatever the sizes of the step.
+    large = argparse.Namespace(**{**vars(args), **LARGE})
+    publish(rows + target_rows(large), args.json)
 
 
 if __name__ == "__main__":
