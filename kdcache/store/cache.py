@@ -20,11 +20,12 @@ from kdcache.errors import (
     did_you_mean,
     nearest,
 )
-from kdcache.store.columns import slice_column
+from kdcache.store.columns import read_column, span_of
 from kdcache.store.digest import content_digest
+from kdcache.store.fetched import FetchedFiles
 from kdcache.store.header import TOKENIZER, load_header
-from kdcache.store.local import open_storage
-from kdcache.store.mapping import MappedFiles
+from kdcache.store.mapping import make_reader
+from kdcache.store.places import local_folder, open_storage
 from kdcache.store.snapshot import load_snapshot
 from kdcache.store.spec import AUDIO
 
@@ -54,18 +55,24 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         self._header = load_header(storage)
         self._import_codecs = import_codecs
         self._codecs: dict[str, RecordCodec] = {}
-        self._files = MappedFiles(storage)
+        self._shards = make_reader(storage)
+        self._tokenizer: FetchedFiles | None = None
         self._snapshot = self._load(None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as its path: whoever unpickles it sees what is committed by then."""
+        """Pickled as its location: whoever unpickles it sees what is committed by then."""
         opener = partial(open_cache, import_codecs=self._import_codecs)
-        return opener, (self._storage.root,)
+        return opener, (self._storage.location,)
+
+    @property
+    def location(self) -> str:
+        """Its path or URL, as :func:`open_cache` takes it."""
+        return self._storage.location
 
     @property
     def path(self) -> Path:
-        """Where it is."""
-        return self._storage.root
+        """Its directory; ConfigError where it lies in an object store."""
+        return local_folder(self._storage)
 
     @property
     def spec(self) -> CacheSpec:
@@ -84,8 +91,15 @@ class Cache(Mapping[str, "dict[str, Record]"]):
 
     @property
     def tokenizer_dir(self) -> Path:
-        """The directory with the tokenizer's files."""
-        return self._storage.root / TOKENIZER
+        """A directory with the tokenizer's files.
+
+        Of a cache in an object store it is a checked copy, which goes with this object.
+        """
+        if self._storage.folder is not None:
+            return self._storage.folder / TOKENIZER
+        if self._tokenizer is None:
+            self._tokenizer = FetchedFiles(self._storage, self._header.tokenizer_files)
+        return self._tokenizer.folder
 
     @property
     def catalogue(self) -> pa.Table:
@@ -148,7 +162,10 @@ class Cache(Mapping[str, "dict[str, Record]"]):
     def read_columns(
         self, key: str | int, names: Iterable[str] | None = None
     ) -> dict[str, np.ndarray]:
-        """Stored arrays of an utterance, checked, as read-only views of the mapped file.
+        """Stored arrays of an utterance, checked, read-only.
+
+        They are views of the mapped file, or, of a cache in an object store, what ranged
+        requests brought.
 
         Args:
             key: an id, or a row of :attr:`catalogue`.
@@ -161,12 +178,11 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         """
         snapshot = self._snapshot
         row = self._row(snapshot, key)
-        arrays = {}
-        for name in self._header.columns if names is None else names:
-            array = self._read(snapshot, row, name)
-            if array is not None:
-                arrays[name] = array
-        return arrays
+        wanted = {
+            name: self._places(snapshot, name)
+            for name in (self._header.columns if names is None else names)
+        }
+        return self._read(snapshot, row, wanted)
 
     def read_target(self, key: str | int, name: str) -> Record:
         """One decoded target of an utterance; only its own columns are read.
@@ -196,7 +212,8 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         """The FLAC file of an utterance; ConfigError where the cache holds no audio."""
         if self.spec.audio == "none":
             raise ConfigError(
-                f"{self.path} holds no audio: take it from the corpus, or extract with audio 'flac'"
+                f"{self.location} holds no audio: take it from the corpus, or extract with "
+                "audio 'flac'"
             )
         return self.read_columns(key, [AUDIO])[AUDIO].tobytes()
 
@@ -204,15 +221,26 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         units = None if known is None else known.units
         return load_snapshot(self._storage, self._header.columns, self.spec.spec_hash, units)
 
-    def _read(self, snapshot: Snapshot, row: int, name: str) -> np.ndarray | None:
-        places, shard = self._places(snapshot, name), snapshot.shards[row]
+    def _read(
+        self, snapshot: Snapshot, row: int, wanted: Mapping[str, Places]
+    ) -> dict[str, np.ndarray]:
+        """All columns in one go: of an object store, in as few requests as can be."""
+        shard, name = snapshot.shards[row], ""
+        spans, arrays = {}, {}
         try:
-            return slice_column(self._files.get(shard), places, row)
+            for name, places in wanted.items():
+                span = span_of(places, row)
+                if span is not None:
+                    spans[name] = span
+            parts = self._shards.read(shard, list(spans.values()))
+            for name, part in zip(spans, parts, strict=True):
+                arrays[name] = read_column(part, wanted[name], row)
         except DamagedCacheError as error:
             raise DamagedCacheError(
                 f"utterance {snapshot.ids[row]!r}, column {name} in {shard.path}: {error.message}; "
                 "`kdcache verify` lists all damage"
             ) from error
+        return arrays
 
     def _places(self, snapshot: Snapshot, name: str) -> Places:
         if name not in snapshot.places:
@@ -237,14 +265,14 @@ class Cache(Mapping[str, "dict[str, Record]"]):
             return f"utterance {key!r} failed when the cache was made: {message}"
         near = nearest(key, snapshot.ids, count=3)
         hint = f" Nearest: {', '.join(map(repr, near))}." if near else ""
-        return f"no utterance {key!r} among the {len(snapshot.ids)} of {self.path}.{hint}"
+        return f"no utterance {key!r} among the {len(snapshot.ids)} of {self.location}.{hint}"
 
 
 def open_cache(path: str | os.PathLike[str], *, import_codecs: bool = False) -> Cache:
     """Open a cache for reading.
 
     Args:
-        path: its directory.
+        path: its directory, or a URL such as ``s3://bucket/prefix``.
         import_codecs: allow importing the module of a ``module:Class`` codec that the cache
             names. Nothing of a cache is ever run otherwise.
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from kdcache.store.catalogue import CATALOGUE
 from kdcache.store.commits import committed_units, load_commit
 from kdcache.store.header import load_header
-from kdcache.store.local import TEMPORARY, open_storage
+from kdcache.store.local import TEMPORARY
+from kdcache.store.places import open_storage
 from kdcache.store.writer import DATA
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdcache.errors import ConfigError, StorageError
+from kdcache.errors import StorageError
 from kdcache.store.storage import StoredObject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from kdcache.store.storage import Storage
+    from kdcache.store.storage import Span
 
 TEMPORARY = "tmp"
 
@@ -36,7 +36,12 @@ class LocalStorage:
         self._root = Path(root)
 
     @property
-    def root(self) -> Path:
+    def location(self) -> str:
+        """The directory's path."""
+        return str(self._root)
+
+    @property
+    def folder(self) -> Path:
         """The directory."""
         return self._root
 
@@ -50,11 +55,10 @@ class LocalStorage:
         with _reported(self._root / key):
             return (self._root / key).read_bytes()
 
-    def read_range(self, key: str, start: int, length: int) -> bytes:
-        """Part of the file."""
-        with _reported(self._root / key), (self._root / key).open("rb") as file:
-            file.seek(start)
-            return file.read(length)
+    def read_ranges(self, key: str, spans: Sequence[Span]) -> list[np.ndarray]:
+        """Views of the mapped file."""
+        data = self.map(key)
+        return [data[start : start + length] for start, length in spans]
 
     def map(self, key: str) -> np.ndarray:
         """The file mapped into memory; the mapping lives as long as the array's views."""
@@ -117,13 +121,6 @@ class LocalStorage:
             yield path
         finally:
             path.unlink(missing_ok=True)
-
-
-def open_storage(path: str | os.PathLike[str]) -> Storage:
-    """The storage that ``path`` names: a local directory."""
-    if "://" in str(path):
-        raise ConfigError(f"cannot use {str(path)!r}: a cache lies in a local directory")
-    return LocalStorage(path)
 
 
 def _link(source: Path, target: Path) -> bool:

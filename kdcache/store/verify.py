@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 
 from kdcache.errors import DamagedCacheError, NotACacheError, StorageError
 from kdcache.store.checksums import file_hash
-from kdcache.store.columns import slice_column
+from kdcache.store.columns import read_column, span_of
 from kdcache.store.commits import commit_key, committed_units, load_commit
 from kdcache.store.files import check_file, read_file
 from kdcache.store.header import HEADER, Header, load_header
-from kdcache.store.local import open_storage
+from kdcache.store.places import open_storage
 from kdcache.store.snapshot import load_part, places_of
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from kdcache.store.commits import CommitRecord
+    from kdcache.store.snapshot import Places
     from kdcache.store.storage import Storage
 
     Progress = Callable[[int, int], None]
@@ -135,10 +136,16 @@ def _bad_columns(raw: bytes, header: Header, commit: CommitRecord, table: pa.Tab
     for name, places in places_of(good, header.columns).items():
         for row, utterance in enumerate(ids):
             try:
-                slice_column(data, places, row)
+                _check_column(data, places, row)
             except DamagedCacheError as error:
                 damage.append(Damage(file, utterance, f"column {name}: {error.message}"))
     return damage
+
+
+def _check_column(data: np.ndarray, places: Places, row: int) -> None:
+    span = span_of(places, row)
+    if span is not None:
+        read_column(data[span[0] : sum(span)], places, row)
 
 
 def _damage(file: str, error: Exception) -> Damage:
