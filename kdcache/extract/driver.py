@@ -76,7 +76,7 @@ def prepare(config: ExtractConfig) -> Preparation:
     from kdcache.store import create_or_open, open_cache
 
     corpus = read_corpus(config)
-    spec, tokenizer_files = _spec(config)
+    spec, tokenizer_files = check_settings(config)
     writer = create_or_open(config.cache.path, spec, config.cache.layout, tokenizer_files)
     cache = open_cache(config.cache.path)
     check_unchanged(corpus, _texts(cache), config.cache.path)
@@ -123,9 +123,15 @@ def check_unchanged(corpus: Iterable[Utterance], texts: dict[str, str], cache: s
         )
 
 
-def _spec(config: ExtractConfig) -> tuple[CacheSpec, dict[str, bytes]]:
-    """What the cache will be made of. The teacher is loaded once here, on the CPU, which
-    proves that it loads before anything is reserved or written."""
+def check_settings(config: ExtractConfig) -> tuple[CacheSpec, dict[str, bytes]]:
+    """What the cache is or will be made of, and the tokenizer's files.
+
+    The teacher is loaded once here, on the CPU, which proves that it loads before anything
+    is reserved or written.
+
+    Raises:
+        InputError: a mistake in the teacher or the targets.
+    """
     from kdcache.extract.targets import bind_targets, parse_targets
     from kdcache.store import CacheSpec
     from kdcache.teacher import load_teacher

@@ -3,6 +3,14 @@
 from kdcache.store.cache import Cache, open_cache
 from kdcache.store.garbage import DEFAULT_GRACE_SECONDS, collect_garbage, find_garbage
 from kdcache.store.packed import FailedUtterance, PackedUtterance
+from kdcache.store.repair import (
+    DamagedUnit,
+    Findings,
+    awaited_units,
+    find_damage,
+    restore_header,
+    set_aside,
+)
 from kdcache.store.spec import FORMAT_VERSION, CacheSpec
 from kdcache.store.storage import Storage, StoredObject
 from kdcache.store.verify import Damage, verify
@@ -16,14 +24,20 @@ __all__ = [
     "CacheWriter",
     "CommitResult",
     "Damage",
+    "DamagedUnit",
     "FailedUtterance",
+    "Findings",
     "PackedUtterance",
     "Storage",
     "StoredObject",
+    "awaited_units",
     "collect_garbage",
     "create_or_open",
+    "find_damage",
     "find_garbage",
     "open_cache",
     "open_for_write",
+    "restore_header",
+    "set_aside",
     "verify",
 ]

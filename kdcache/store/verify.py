@@ -93,10 +93,11 @@ def _steps(storage: Storage, header: Header | None, units: list[str]) -> Iterato
         except (DamagedCacheError, StorageError) as error:
             yield [_damage(record.path, error)]
     for unit in units:
-        yield _check_unit(storage, header, unit)
+        yield check_unit(storage, header, unit)
 
 
-def _check_unit(storage: Storage, header: Header | None, unit: str) -> list[Damage]:
+def check_unit(storage: Storage, header: Header | None, unit: str) -> list[Damage]:
+    """All damage to a visible unit; without a header, arrays are checked by file alone."""
     key = commit_key(unit)
     try:
         commit = load_commit(storage, unit)

@@ -27,6 +27,7 @@ from kdcache.store.layout import make_layout
 from kdcache.store.local import TEMPORARY
 from kdcache.store.packed import parse_unit
 from kdcache.store.places import local_folder, open_storage
+from kdcache.store.quarantine import QUARANTINE
 from kdcache.store.spec import first_difference
 from kdcache.store.storage import probe_exclusive_create
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from kdcache.store.storage import Storage
 
 DATA = "data"
-_OWN = (HEADER, TOKENIZER, DATA, CATALOGUE, COMMITS, TEMPORARY)
+_OWN = (HEADER, TOKENIZER, DATA, CATALOGUE, COMMITS, TEMPORARY, QUARANTINE)
 
 
 @dataclass(frozen=True, slots=True)
