@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,11 +43,18 @@ def commit(writer: CacheWriter, unit: str) -> None:
     writer.commit(unit, packed, [sample_failed(f"bad-{unit}")], "again")
 
 
-@pytest.fixture(params=["zarr", "webdataset"])
-def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    writer = create_or_open(tmp_path / "cache", sample_spec(), request.param, TOKENIZER_FILES)
+@pytest.fixture(scope="module", params=["zarr", "webdataset"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("made") / "cache"
+    writer = create_or_open(path, sample_spec(), request.param, TOKENIZER_FILES)
     for unit in UNITS:
         commit(writer, unit)
+    return path
+
+
+@pytest.fixture
+def cache(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "cache")
     return tmp_path / "cache"
 
 
