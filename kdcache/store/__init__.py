@@ -1,6 +1,7 @@
 """Shards on a file system, their catalogue, and commits. Readable with numpy and pyarrow."""
 
 from kdcache.store.cache import Cache, open_cache
+from kdcache.store.convert import ConvertReport, convert
 from kdcache.store.garbage import DEFAULT_GRACE_SECONDS, collect_garbage, find_garbage
 from kdcache.store.packed import FailedUtterance, PackedUtterance
 from kdcache.store.repair import (
@@ -23,6 +24,7 @@ __all__ = [
     "CacheSpec",
     "CacheWriter",
     "CommitResult",
+    "ConvertReport",
     "Damage",
     "DamagedUnit",
     "FailedUtterance",
@@ -32,6 +34,7 @@ __all__ = [
     "StoredObject",
     "awaited_units",
     "collect_garbage",
+    "convert",
     "create_or_open",
     "find_damage",
     "find_garbage",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from kdcache.codec import ColumnSpec, Record, RecordCodec
+    from kdcache.store.mapping import ShardReader
     from kdcache.store.snapshot import Places, Snapshot
     from kdcache.store.spec import CacheSpec
     from kdcache.store.storage import Storage
@@ -50,12 +51,18 @@ class Cache(Mapping[str, "dict[str, Record]"]):
     iterating gives the ids in row order.
     """
 
-    def __init__(self, storage: Storage, *, import_codecs: bool = False) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        import_codecs: bool = False,
+        shards: ShardReader | None = None,
+    ) -> None:
         self._storage = storage
         self._header = load_header(storage)
         self._import_codecs = import_codecs
         self._codecs: dict[str, RecordCodec] = {}
-        self._shards = make_reader(storage)
+        self._shards = shards or make_reader(storage)
         self._tokenizer: FetchedFiles | None = None
         self._snapshot = self._load(None)
 

@@ -184,17 +184,23 @@ def create_or_open(
         NotACacheError: the directory holds something else.
         StorageError: the storage failed, or lets two writers create one file.
     """
-    storage = open_storage(path)
     make_layout(layout)
     spec = spec.normalised()
+    return create_as(open_storage(path), Header(layout, spec, spec.columns(), ()), tokenizer_files)
+
+
+def create_as(
+    storage: Storage, wanted: Header, tokenizer_files: Mapping[str, bytes]
+) -> CacheWriter:
+    """:func:`create_or_open` with a header that is complete but for the tokenizer's files."""
     if not storage.exists(HEADER):
         _check_vacant(storage)
         probe_exclusive_create(storage)
-        _create(storage, Header(layout, spec, spec.columns(), ()), tokenizer_files)
+        _create(storage, wanted, tokenizer_files)
     else:
         probe_exclusive_create(storage)
     header = load_header(storage)
-    _check_same(storage, header, spec, layout)
+    _check_same(storage, header, wanted.spec, wanted.layout)
     return CacheWriter(storage, header)
 
 
