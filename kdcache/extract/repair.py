@@ -29,7 +29,8 @@ class RepairReport:
     Attributes:
         cache: where it is.
         findings: the damage.
-        restored: files that all units share and that were written again.
+        restored: files that all units share and that were written again, or, of the index,
+            are done without.
         set_aside: where the commits of the damaged units are kept now.
         awaited: units that were set aside, now or before, and whose utterances are not back.
         extraction: what the extraction afterwards made; ``None`` where there was none.
@@ -58,7 +59,10 @@ class RepairReport:
             f"{item.file}{f', utterance {item.utterance}' if item.utterance else ''}: {item.what}"
             for item in self.findings.damage
         ]
-        lines += [f"{file}: written again" for file in self.restored]
+        lines += [
+            f"{file}: {'left aside' if file.startswith('index/') else 'written again'}"
+            for file in self.restored
+        ]
         for unit in self.findings.units:
             held = "utterances" if unit.utterances is None else _counted(unit.utterances)
             lines.append(f"unit {unit.unit}: set aside with its {held}")
@@ -110,12 +114,13 @@ def run_repair(
         InputError: settings that are not the cache's; nothing was changed.
         StorageError: the storage failed.
     """
-    from kdcache.store import awaited_units, set_aside
+    from kdcache.store import awaited_units, drop_damaged_index, set_aside
     from kdcache.store.header import HEADER
 
     if config is not None:
         check_same_cache(cache, config)
     restored = _restored(cache, config, findings) if config and findings.damage else []
+    restored += drop_damaged_index(cache, findings)
     aside = set_aside(cache, findings.units)
     if HEADER in {item.file for item in findings.common} - set(restored):
         # Nobody can tell what is in the cache until its header is written again.

@@ -1,6 +1,7 @@
 """Shards on a file system, their catalogue, and commits. Readable with numpy and pyarrow."""
 
 from kdcache.store.cache import Cache, open_cache
+from kdcache.store.compact import CompactReport, compact
 from kdcache.store.convert import ConvertReport, convert
 from kdcache.store.garbage import DEFAULT_GRACE_SECONDS, collect_garbage, find_garbage
 from kdcache.store.packed import FailedUtterance, PackedUtterance
@@ -8,6 +9,7 @@ from kdcache.store.repair import (
     DamagedUnit,
     Findings,
     awaited_units,
+    drop_damaged_index,
     find_damage,
     restore_header,
     set_aside,
@@ -24,6 +26,7 @@ __all__ = [
     "CacheSpec",
     "CacheWriter",
     "CommitResult",
+    "CompactReport",
     "ConvertReport",
     "Damage",
     "DamagedUnit",
@@ -34,8 +37,10 @@ __all__ = [
     "StoredObject",
     "awaited_units",
     "collect_garbage",
+    "compact",
     "convert",
     "create_or_open",
+    "drop_damaged_index",
     "find_damage",
     "find_garbage",
     "open_cache",

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kdcache.errors import (
     ConfigError,
     DamagedCacheError,
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    import numpy as np
     import pyarrow as pa
 
     from kdcache.codec import ColumnSpec, Record, RecordCodec
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
     from kdcache.store.snapshot import Places, Snapshot
     from kdcache.store.spec import CacheSpec
     from kdcache.store.storage import Storage
+
+
+_SEARCHED = 100_000
+"""Ids among which an unknown one's nearest are looked for."""
 
 
 class Cache(Mapping[str, "dict[str, Record]"]):
@@ -127,17 +132,14 @@ class Cache(Mapping[str, "dict[str, Record]"]):
     @property
     def units(self) -> list[str]:
         """Names of the committed units, sorted."""
-        return sorted(self._snapshot.units)
+        return self._snapshot.unit_names
 
     @property
     def nbytes(self) -> int:
         """Bytes of all files that belong to the cache."""
         size = len(self._header.to_bytes())
         size += sum(record.size for record in self._header.tokenizer_files)
-        for unit in self._snapshot.units.values():
-            size += len(unit.commit.to_bytes())
-            size += sum(record.size for record in unit.commit.files)
-        return size
+        return size + self._snapshot.nbytes
 
     def refresh(self) -> None:
         """See what has been committed since."""
@@ -154,7 +156,7 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         return len(self._snapshot.ids)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.ids)
+        return iter(self._snapshot.ids)
 
     def __contains__(self, key: object) -> bool:
         return key in self._snapshot.rows
@@ -212,7 +214,7 @@ class Cache(Mapping[str, "dict[str, Record]"]):
 
     def column_shapes(self, name: str) -> np.ndarray:
         """Shapes of a column in every utterance: int64 (N, axes), −1 where one has none."""
-        shapes: np.ndarray = self._places(self._snapshot, name).shape_NA
+        shapes: np.ndarray = self._places(self._snapshot, name).shape_NA.astype(np.int64)
         return shapes
 
     def audio(self, key: str | int) -> bytes:
@@ -225,8 +227,7 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         return self.read_columns(key, [AUDIO])[AUDIO].tobytes()
 
     def _load(self, known: Snapshot | None) -> Snapshot:
-        units = None if known is None else known.units
-        return load_snapshot(self._storage, self._header.columns, self.spec.spec_hash, units)
+        return load_snapshot(self._storage, self._header.columns, self.spec.spec_hash, known)
 
     def _read(
         self, snapshot: Snapshot, row: int, wanted: Mapping[str, Places]
@@ -270,7 +271,7 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         if key in (failed_ids := failed["id"].to_pylist()):
             message = failed["message"][failed_ids.index(key)].as_py()
             return f"utterance {key!r} failed when the cache was made: {message}"
-        near = nearest(key, snapshot.ids, count=3)
+        near = nearest(key, snapshot.ids[:_SEARCHED], count=3)
         hint = f" Nearest: {', '.join(map(repr, near))}." if near else ""
         return f"no utterance {key!r} among the {len(snapshot.ids)} of {self.location}.{hint}"
 

@@ -285,7 +285,8 @@ def _utterance(row: Mapping[str, Any]) -> Utterance:
 
 def _check_result(cache: Cache, made: Cache) -> None:
     """The target must hold what the source held when it was opened."""
-    same = cache.ids == made.ids and cache.failures["id"].equals(made.failures["id"])
+    failed, there = (c.failures["id"].to_pylist() for c in (cache, made))
+    same = cache.ids == made.ids and failed == there
     if same and cache.spec.spec_hash == made.spec.spec_hash:
         same = cache.content_digest() == made.content_digest()
     if not same:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kdcache.store.catalogue import CATALOGUE
 from kdcache.store.commits import committed_units, load_commit
 from kdcache.store.header import load_header
+from kdcache.store.index import INDEX, INDEX_KEY, index_files
 from kdcache.store.local import TEMPORARY
 from kdcache.store.places import open_storage
 from kdcache.store.quarantine import quarantined, quarantined_paths
@@ -69,9 +70,11 @@ def collect_garbage(
 
 def _unreferenced(storage: Storage, quarantine: bool) -> list[StoredObject]:
     # Files are listed before commits: one that is committed in between is referenced.
-    found = [entry for folder in (TEMPORARY, DATA, CATALOGUE) for entry in storage.entries(folder)]
+    folders = (TEMPORARY, DATA, CATALOGUE, INDEX)
+    found = [entry for folder in folders for entry in storage.entries(folder)]
     commits = [load_commit(storage, unit) for unit in sorted(committed_units(storage))]
     kept = {file.path for commit in commits for file in commit.files}
+    kept |= {INDEX_KEY, *(file.path for file in index_files(storage))}
     if quarantine:
         found += quarantined(storage)
     else:

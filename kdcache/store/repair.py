@@ -16,6 +16,7 @@ from kdcache.store.catalogue import CATALOGUE
 from kdcache.store.commits import COMMITS, commit_key, committed_units, load_commit
 from kdcache.store.files import FileRecord, check_file
 from kdcache.store.header import HEADER, TOKENIZER, Header, load_header
+from kdcache.store.index import INDEX, drop_index
 from kdcache.store.layout import make_layout
 from kdcache.store.places import open_storage
 from kdcache.store.quarantine import load_quarantined, quarantined, set_commit_aside
@@ -95,11 +96,23 @@ def set_aside(path: str | os.PathLike[str], units: Iterable[DamagedUnit]) -> lis
         StorageError: the storage failed; the units before it are set aside.
     """
     storage = open_storage(path)
+    units = list(units)
+    if units:
+        # An index that names a unit which is away and later comes back changed would lie.
+        drop_index(storage)
     return [
         set_commit_aside(storage, unit.unit, unit.damage, unit.utterances)
         for unit in units
         if storage.exists(commit_key(unit.unit))
     ]
+
+
+def drop_damaged_index(path: str | os.PathLike[str], findings: Findings) -> list[str]:
+    """Do without a damaged index, which is derived; its damaged files."""
+    files = sorted({d.file for d in findings.common if d.file.startswith(f"{INDEX}/")})
+    if files:
+        drop_index(open_storage(path))
+    return files
 
 
 def awaited_units(path: str | os.PathLike[str]) -> list[str]:

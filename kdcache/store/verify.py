@@ -17,6 +17,7 @@ from kdcache.store.columns import read_column, span_of
 from kdcache.store.commits import commit_key, committed_units, load_commit
 from kdcache.store.files import check_file, read_file
 from kdcache.store.header import HEADER, Header, load_header
+from kdcache.store.index import INDEX, INDEX_KEY, index_files, load_index
 from kdcache.store.places import open_storage
 from kdcache.store.snapshot import load_part, places_of
 
@@ -65,7 +66,7 @@ def verify(path: str | os.PathLike[str], progress: Progress | None = None) -> li
     damage: list[Damage] = []
     header = _header(storage, units, damage)
     tokenizer = header.tokenizer_files if header else ()
-    total = 1 + len(tokenizer) + len(units)
+    total = 1 + len(tokenizer) + len(units) + storage.exists(INDEX_KEY)
     for done, found in enumerate(_steps(storage, header, units), start=2):
         damage += found
         if progress is not None:
@@ -94,6 +95,26 @@ def _steps(storage: Storage, header: Header | None, units: list[str]) -> Iterato
             yield [_damage(record.path, error)]
     for unit in units:
         yield check_unit(storage, header, unit)
+    if storage.exists(INDEX_KEY):
+        yield _check_index(storage, header)
+
+
+def _check_index(storage: Storage, header: Header | None) -> list[Damage]:
+    """The index, which is derived: `kdcache compact` writes it again."""
+    damage = []
+    try:
+        for record in index_files(storage):
+            check_file(storage, record)
+        committed = committed_units(storage)
+        index = load_index(storage, header.spec.spec_hash, committed) if header else None
+        for number, name in enumerate(index.names if index else ()):
+            if index and index.commit(number) != load_commit(storage, name):
+                damage.append(Damage(INDEX_KEY, None, f"it is not about {commit_key(name)}"))
+    except (DamagedCacheError, StorageError) as error:
+        file, mark, what = str(error.args[0]).partition(": ")
+        known = mark and file.startswith(f"{INDEX}/")
+        damage.append(Damage(file if known else INDEX_KEY, None, what if known else file))
+    return damage
 
 
 def check_unit(storage: Storage, header: Header | None, unit: str) -> list[Damage]:

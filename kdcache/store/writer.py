@@ -23,6 +23,7 @@ from kdcache.store.commits import (
 )
 from kdcache.store.files import FileRecord
 from kdcache.store.header import HEADER, TOKENIZER, Header, load_header
+from kdcache.store.index import INDEX
 from kdcache.store.layout import make_layout
 from kdcache.store.local import TEMPORARY
 from kdcache.store.packed import parse_unit
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from kdcache.store.storage import Storage
 
 DATA = "data"
-_OWN = (HEADER, TOKENIZER, DATA, CATALOGUE, COMMITS, TEMPORARY, QUARANTINE)
+_OWN = (HEADER, TOKENIZER, DATA, CATALOGUE, COMMITS, TEMPORARY, QUARANTINE, INDEX)
 
 
 @dataclass(frozen=True, slots=True)

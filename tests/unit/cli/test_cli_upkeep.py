@@ -108,3 +108,26 @@ def test_gc_keeps_what_repair_set_aside(cache: Path) -> None:
 def test_gc_of_a_cache_with_an_unreadable_commit(cache: Path) -> None:
     flip_bit(open_storage(cache), "commits/u0.json", 100)
     assert run("gc", cache, "--delete").exit_code == 1
+
+
+def test_compact_says_what_it_gathered(cache: Path) -> None:
+    digest = open_cache(cache).content_digest()
+    result = run("compact", cache)
+    assert result.exit_code == 0
+    assert f"{cache}: 3 utterances of 2 units in 4 files, " in result.stdout
+    found = json.loads(run("compact", cache, "--json").stdout)
+    assert (found["utterances"], found["failed"], found["units"]) == (3, 2, 2)
+    assert verify(cache) == []
+    assert open_cache(cache).content_digest() == digest
+    for command in (["status"], ["inspect"], ["inspect", "--utt", "b"], ["verify"]):
+        assert run(*command, cache).exit_code == 0
+
+
+def test_a_damaged_index_is_left_aside(cache: Path) -> None:
+    run("compact", cache)
+    flip_bit(open_storage(cache), "index/index.json", 99)
+    assert run("verify", cache).exit_code == 1
+    result = run("repair", cache)
+    assert result.exit_code == 0, result.output
+    assert "index/index.json: left aside" in result.stdout
+    assert run("verify", cache).exit_code == 0
