@@ -10,11 +10,13 @@ part, and once a unit of the index is no longer committed, the index is left asi
 from __future__ import annotations
 
 import io
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.ipc
 
 from kdcache.errors import DamagedCacheError
@@ -65,7 +67,7 @@ class Index:
     @property
     def nbytes(self) -> int:
         """Bytes of all files that the commits made visible, and of their records."""
-        return sum(self.units["bytes"].to_pylist())
+        return int(pc.sum(self.units["bytes"]).as_py() or 0)
 
 
 def save_index(
@@ -127,11 +129,16 @@ def plain(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(fields))
 
 
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece; what is so already is not copied, as combining would do."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 class SortedStrings(Sequence[str]):
     """A sorted column of strings that stays where it is."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
-        self._values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        self._values = one_array(column)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -152,8 +159,6 @@ class RowsById(Mapping[str, int]):
         self._ids = ids
 
     def __getitem__(self, key: str) -> int:
-        from bisect import bisect_left
-
         row = bisect_left(self._ids, key)
         if row < len(self._ids) and self._ids[row] == key:
             return row
@@ -170,8 +175,7 @@ class ShardsByRow(Sequence[FileRecord]):
     """The shard of each row, through its unit's number."""
 
     def __init__(self, index: Index) -> None:
-        units = index.good[UNIT].combine_chunks()
-        units = units.chunk(0) if isinstance(units, pa.ChunkedArray) else units
+        units = one_array(index.good[UNIT])
         self._codes: np.ndarray = units.indices.to_numpy(zero_copy_only=False)
         self._numbers = {name: number for number, name in enumerate(index.names)}
         self._names: list[str] = units.dictionary.to_pylist()

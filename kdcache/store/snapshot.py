@@ -19,7 +19,7 @@ from kdcache.errors import DamagedCacheError
 from kdcache.store.catalogue import SHARD, UNIT, empty_part, read_part
 from kdcache.store.commits import CommitRecord, committed_units, load_commit
 from kdcache.store.files import FileRecord, check_file
-from kdcache.store.index import RowsById, ShardsByRow, SortedStrings, load_index, plain
+from kdcache.store.index import RowsById, ShardsByRow, SortedStrings, load_index, one_array, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -237,8 +237,7 @@ def _places(table: pa.Table, name: str, spec: ColumnSpec) -> Places:
     at_N, hash_N = (
         _numbers(table[f"{of}.{name}"], absent) for of, absent in (("at", -1), ("xxh3", 0))
     )
-    lists = table[f"shape.{name}"].combine_chunks()
-    lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
+    lists = one_array(table[f"shape.{name}"])
     values = lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, spec.ndim)
     shape_NA = values
     if lists.null_count:

@@ -159,3 +159,18 @@ def test_the_report_names_files_and_utterances(place, files):
     assert data["whole"]
     assert data["units"] == [{"unit": unit.unit, "utterances": list(unit.utterances)}]
     assert data["set_aside"][0].startswith("quarantine/")
+
+
+def test_the_same_in_an_object_store(place):
+    """Extraction, damage and repair at a URL give what they give in a directory."""
+    pytest.importorskip("obstore", reason="object stores need obstore")
+    url = f"memory://extract/{place.name}"
+    there = config(place, cache={"path": url})
+    digest = open_cache(place / "cache").content_digest()
+    assert extract_here(there).content_digest() == digest
+    files = open_storage(url)
+    flip_bit(files, files.entries("data")[0].key, 8 * 300)
+    report = run_repair(url, find_damage(url), there)
+    assert (report.whole, len(report.set_aside)) == (True, 1)
+    assert verify(url) == []
+    assert open_cache(url).content_digest() == digest
