@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdcache.errors import SpecMismatchError
+from kdcache.errors import ConfigError, SpecMismatchError
 from kdcache.extract.plan import Holdings, Plan, plan_units, shown
 from kdcache.extract.report import ExtractReport, Snapshot, Tally, by_code
 from kdcache.extract.signals import stop_signals
@@ -62,9 +62,19 @@ def run_extract(
         KdcacheError: actors died without end.
     """
     started = time.monotonic()
+    _refuse_memory(config.cache.path)
     ready = prepare(config)
     stopped_by = _work(config, ready, watch) if ready.plan.units else None
     return _report(config, ready, time.monotonic() - started, stopped_by)
+
+
+def _refuse_memory(cache: str) -> None:
+    """Actors are other processes: what they wrote there would be gone with them."""
+    if cache.startswith("memory://"):
+        raise ConfigError(
+            f"{cache} is the memory of one process, which teacher actors do not share; "
+            "extract into a directory or a bucket"
+        )
 
 
 def prepare(config: ExtractConfig) -> Preparation:
