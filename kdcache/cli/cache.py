@@ -75,6 +75,8 @@ def inspect(cache: str, utterance: str | None, digest: bool, as_json: bool) -> N
     and lost in fidelity, and how to open it in Python. Fidelity is the divergence (kl, nats
     per node or frame) of the teacher's posteriors from what the cache gives back: over the
     kept classes (kl_mean, kl_max) and over the whole vocabulary (kl_full_mean, kl_full_max).
+    Of a target that `kdcache convert` has packed again, source_… is what its first cache
+    lost, and recode_… what packing it again did.
     """
     from kdcache.inspect.summary import summarise
     from kdcache.inspect.text import summary_lines, utterance_lines

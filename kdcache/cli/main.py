@@ -26,6 +26,10 @@ COMMANDS = {
     "status": ("kdcache.cli.cache:status", "Show how far an extraction is."),
     "inspect": ("kdcache.cli.cache:inspect", "Show what a cache holds."),
     "verify": ("kdcache.cli.cache:verify", "Check every stored byte of a cache."),
+    "convert": ("kdcache.cli.convert:convert", "Copy a cache into another layout or codec."),
+    "repair": ("kdcache.cli.upkeep:repair", "Take out what is damaged and extract it again."),
+    "gc": ("kdcache.cli.upkeep:gc", "List or delete files that nothing refers to."),
+    "compact": ("kdcache.cli.upkeep:compact", "Make a large cache quick to open."),
     "train": ("kdcache.cli.train:train", "Train a student from a cache."),
     "score": ("kdcache.cli.score:score", "Score a student on a manifest."),
 }

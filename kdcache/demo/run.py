@@ -128,7 +128,9 @@ class Demo:
     def _student(self, name: str) -> None:
         recipe = self._recipe.student
         data = DataSettings(
-            cache=self._out / "cache", corpus=self._out / "student.jsonl", keep_in_memory=True
+            cache=str(self._out / "cache"),
+            corpus=self._out / "student.jsonl",
+            keep_in_memory=True,
         )
         plain = dict.fromkeys(("lattice_kl", "encoder_kl"), 0.0)
         loss = recipe.loss if name == "cached" else recipe.loss.model_copy(update=plain)

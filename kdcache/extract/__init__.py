@@ -9,12 +9,22 @@
 - ``queue``, ``pool``: who gets which unit, and what becomes of it when its actor dies
 - ``actor``, ``cluster``: the two files that know Ray
 - ``driver``: the whole, from a configuration to a report
+- ``repair``: the same for what has been damaged
 """
 
 from __future__ import annotations
 
 from kdcache.extract.config import ExtractConfig
 from kdcache.extract.driver import prepare, run_extract
+from kdcache.extract.repair import RepairReport, run_repair
 from kdcache.extract.report import ExtractReport, Snapshot
 
-__all__ = ["ExtractConfig", "ExtractReport", "Snapshot", "prepare", "run_extract"]
+__all__ = [
+    "ExtractConfig",
+    "ExtractReport",
+    "RepairReport",
+    "Snapshot",
+    "prepare",
+    "run_extract",
+    "run_repair",
+]

@@ -33,7 +33,8 @@ class CacheSettings(Settings):
     """The cache that is written."""
 
     path: ConfigLocation
-    """Its directory; on a cluster, one that every node sees."""
+    """Its directory or URL, such as ``s3://bucket/prefix``; on a cluster, one that every node
+    sees."""
 
     layout: Literal["zarr", "webdataset"] = "zarr"
     """How shards are stored."""

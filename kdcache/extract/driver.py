@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdcache.errors import SpecMismatchError
+from kdcache.errors import ConfigError, SpecMismatchError
 from kdcache.extract.plan import Holdings, Plan, plan_units, shown
 from kdcache.extract.report import ExtractReport, Snapshot, Tally, by_code
 from kdcache.extract.signals import stop_signals
@@ -62,9 +62,19 @@ def run_extract(
         KdcacheError: actors died without end.
     """
     started = time.monotonic()
+    _refuse_memory(config.cache.path)
     ready = prepare(config)
     stopped_by = _work(config, ready, watch) if ready.plan.units else None
     return _report(config, ready, time.monotonic() - started, stopped_by)
+
+
+def _refuse_memory(cache: str) -> None:
+    """Actors are other processes: what they wrote there would be gone with them."""
+    if cache.startswith("memory://"):
+        raise ConfigError(
+            f"{cache} is the memory of one process, which teacher actors do not share; "
+            "extract into a directory or a bucket"
+        )
 
 
 def prepare(config: ExtractConfig) -> Preparation:
@@ -76,7 +86,7 @@ def prepare(config: ExtractConfig) -> Preparation:
     from kdcache.store import create_or_open, open_cache
 
     corpus = read_corpus(config)
-    spec, tokenizer_files = _spec(config)
+    spec, tokenizer_files = check_settings(config)
     writer = create_or_open(config.cache.path, spec, config.cache.layout, tokenizer_files)
     cache = open_cache(config.cache.path)
     check_unchanged(corpus, _texts(cache), config.cache.path)
@@ -123,9 +133,15 @@ def check_unchanged(corpus: Iterable[Utterance], texts: dict[str, str], cache: s
         )
 
 
-def _spec(config: ExtractConfig) -> tuple[CacheSpec, dict[str, bytes]]:
-    """What the cache will be made of. The teacher is loaded once here, on the CPU, which
-    proves that it loads before anything is reserved or written."""
+def check_settings(config: ExtractConfig) -> tuple[CacheSpec, dict[str, bytes]]:
+    """What the cache is or will be made of, and the tokenizer's files.
+
+    The teacher is loaded once here, on the CPU, which proves that it loads before anything
+    is reserved or written.
+
+    Raises:
+        InputError: a mistake in the teacher or the targets.
+    """
     from kdcache.extract.targets import bind_targets, parse_targets
     from kdcache.store import CacheSpec
     from kdcache.teacher import load_teacher

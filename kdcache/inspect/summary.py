@@ -91,7 +91,7 @@ def summarise(cache: Cache, *, digest: bool = False) -> CacheSummary:
     hours = float(cache.catalogue["duration"].to_numpy().sum()) / 3600
     errors = Counter(cache.failures["error"].to_pylist())
     return CacheSummary(
-        path=str(cache.path),
+        path=cache.location,
         layout=cache.layout,
         format_version=cache.spec.format_version,
         teacher=teacher.name,

@@ -83,7 +83,9 @@ def summarise_utterance(cache: Cache, key: str) -> UtteranceSummary:
         return _failed(failures.slice(failed.index(key), 1).to_pylist()[0])
     near = nearest(key, [*ids, *failed], count=3)
     hint = f" Nearest: {', '.join(near)}." if near else ""
-    raise UnknownUtteranceError(f"No utterance {key!r} among the {len(ids)} of {cache.path}.{hint}")
+    raise UnknownUtteranceError(
+        f"No utterance {key!r} among the {len(ids)} of {cache.location}.{hint}"
+    )
 
 
 def _good(cache: Cache, row: int) -> UtteranceSummary:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kdcache.errors import (
     ConfigError,
     DamagedCacheError,
@@ -20,11 +22,12 @@ from kdcache.errors import (
     did_you_mean,
     nearest,
 )
-from kdcache.store.columns import slice_column
+from kdcache.store.columns import read_column, span_of
 from kdcache.store.digest import content_digest
+from kdcache.store.fetched import FetchedFiles
 from kdcache.store.header import TOKENIZER, load_header
-from kdcache.store.local import open_storage
-from kdcache.store.mapping import MappedFiles
+from kdcache.store.mapping import make_reader
+from kdcache.store.places import local_folder, open_storage
 from kdcache.store.snapshot import load_snapshot
 from kdcache.store.spec import AUDIO
 
@@ -33,13 +36,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    import numpy as np
     import pyarrow as pa
 
     from kdcache.codec import ColumnSpec, Record, RecordCodec
+    from kdcache.store.mapping import ShardReader
     from kdcache.store.snapshot import Places, Snapshot
     from kdcache.store.spec import CacheSpec
     from kdcache.store.storage import Storage
+
+
+_SEARCHED = 100_000
+"""Ids among which an unknown one's nearest are looked for."""
 
 
 class Cache(Mapping[str, "dict[str, Record]"]):
@@ -49,23 +56,35 @@ class Cache(Mapping[str, "dict[str, Record]"]):
     iterating gives the ids in row order.
     """
 
-    def __init__(self, storage: Storage, *, import_codecs: bool = False) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        import_codecs: bool = False,
+        shards: ShardReader | None = None,
+    ) -> None:
         self._storage = storage
         self._header = load_header(storage)
         self._import_codecs = import_codecs
         self._codecs: dict[str, RecordCodec] = {}
-        self._files = MappedFiles(storage)
+        self._shards = shards or make_reader(storage)
+        self._tokenizer: FetchedFiles | None = None
         self._snapshot = self._load(None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as its path: whoever unpickles it sees what is committed by then."""
+        """Pickled as its location: whoever unpickles it sees what is committed by then."""
         opener = partial(open_cache, import_codecs=self._import_codecs)
-        return opener, (self._storage.root,)
+        return opener, (self._storage.location,)
+
+    @property
+    def location(self) -> str:
+        """Its path or URL, as :func:`open_cache` takes it."""
+        return self._storage.location
 
     @property
     def path(self) -> Path:
-        """Where it is."""
-        return self._storage.root
+        """Its directory; ConfigError where it lies in an object store."""
+        return local_folder(self._storage)
 
     @property
     def spec(self) -> CacheSpec:
@@ -84,8 +103,15 @@ class Cache(Mapping[str, "dict[str, Record]"]):
 
     @property
     def tokenizer_dir(self) -> Path:
-        """The directory with the tokenizer's files."""
-        return self._storage.root / TOKENIZER
+        """A directory with the tokenizer's files.
+
+        Of a cache in an object store it is a checked copy, which goes with this object.
+        """
+        if self._storage.folder is not None:
+            return self._storage.folder / TOKENIZER
+        if self._tokenizer is None:
+            self._tokenizer = FetchedFiles(self._storage, self._header.tokenizer_files)
+        return self._tokenizer.folder
 
     @property
     def catalogue(self) -> pa.Table:
@@ -106,17 +132,14 @@ class Cache(Mapping[str, "dict[str, Record]"]):
     @property
     def units(self) -> list[str]:
         """Names of the committed units, sorted."""
-        return sorted(self._snapshot.units)
+        return self._snapshot.unit_names
 
     @property
     def nbytes(self) -> int:
         """Bytes of all files that belong to the cache."""
         size = len(self._header.to_bytes())
         size += sum(record.size for record in self._header.tokenizer_files)
-        for unit in self._snapshot.units.values():
-            size += len(unit.commit.to_bytes())
-            size += sum(record.size for record in unit.commit.files)
-        return size
+        return size + self._snapshot.nbytes
 
     def refresh(self) -> None:
         """See what has been committed since."""
@@ -133,7 +156,7 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         return len(self._snapshot.ids)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.ids)
+        return iter(self._snapshot.ids)
 
     def __contains__(self, key: object) -> bool:
         return key in self._snapshot.rows
@@ -148,7 +171,10 @@ class Cache(Mapping[str, "dict[str, Record]"]):
     def read_columns(
         self, key: str | int, names: Iterable[str] | None = None
     ) -> dict[str, np.ndarray]:
-        """Stored arrays of an utterance, checked, as read-only views of the mapped file.
+        """Stored arrays of an utterance, checked, read-only.
+
+        They are views of the mapped file, or, of a cache in an object store, what ranged
+        requests brought.
 
         Args:
             key: an id, or a row of :attr:`catalogue`.
@@ -161,12 +187,11 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         """
         snapshot = self._snapshot
         row = self._row(snapshot, key)
-        arrays = {}
-        for name in self._header.columns if names is None else names:
-            array = self._read(snapshot, row, name)
-            if array is not None:
-                arrays[name] = array
-        return arrays
+        wanted = {
+            name: self._places(snapshot, name)
+            for name in (self._header.columns if names is None else names)
+        }
+        return self._read(snapshot, row, wanted)
 
     def read_target(self, key: str | int, name: str) -> Record:
         """One decoded target of an utterance; only its own columns are read.
@@ -189,30 +214,41 @@ class Cache(Mapping[str, "dict[str, Record]"]):
 
     def column_shapes(self, name: str) -> np.ndarray:
         """Shapes of a column in every utterance: int64 (N, axes), −1 where one has none."""
-        shapes: np.ndarray = self._places(self._snapshot, name).shape_NA
+        shapes: np.ndarray = self._places(self._snapshot, name).shape_NA.astype(np.int64)
         return shapes
 
     def audio(self, key: str | int) -> bytes:
         """The FLAC file of an utterance; ConfigError where the cache holds no audio."""
         if self.spec.audio == "none":
             raise ConfigError(
-                f"{self.path} holds no audio: take it from the corpus, or extract with audio 'flac'"
+                f"{self.location} holds no audio: take it from the corpus, or extract with "
+                "audio 'flac'"
             )
         return self.read_columns(key, [AUDIO])[AUDIO].tobytes()
 
     def _load(self, known: Snapshot | None) -> Snapshot:
-        units = None if known is None else known.units
-        return load_snapshot(self._storage, self._header.columns, self.spec.spec_hash, units)
+        return load_snapshot(self._storage, self._header.columns, self.spec.spec_hash, known)
 
-    def _read(self, snapshot: Snapshot, row: int, name: str) -> np.ndarray | None:
-        places, shard = self._places(snapshot, name), snapshot.shards[row]
+    def _read(
+        self, snapshot: Snapshot, row: int, wanted: Mapping[str, Places]
+    ) -> dict[str, np.ndarray]:
+        """All columns in one go: of an object store, in as few requests as can be."""
+        shard, name = snapshot.shards[row], ""
+        spans, arrays = {}, {}
         try:
-            return slice_column(self._files.get(shard), places, row)
+            for name, places in wanted.items():
+                span = span_of(places, row)
+                if span is not None:
+                    spans[name] = span
+            parts = self._shards.read(shard, list(spans.values()))
+            for name, part in zip(spans, parts, strict=True):
+                arrays[name] = read_column(part, wanted[name], row)
         except DamagedCacheError as error:
             raise DamagedCacheError(
                 f"utterance {snapshot.ids[row]!r}, column {name} in {shard.path}: {error.message}; "
                 "`kdcache verify` lists all damage"
             ) from error
+        return arrays
 
     def _places(self, snapshot: Snapshot, name: str) -> Places:
         if name not in snapshot.places:
@@ -235,16 +271,16 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         if key in (failed_ids := failed["id"].to_pylist()):
             message = failed["message"][failed_ids.index(key)].as_py()
             return f"utterance {key!r} failed when the cache was made: {message}"
-        near = nearest(key, snapshot.ids, count=3)
+        near = nearest(key, snapshot.ids[:_SEARCHED], count=3)
         hint = f" Nearest: {', '.join(map(repr, near))}." if near else ""
-        return f"no utterance {key!r} among the {len(snapshot.ids)} of {self.path}.{hint}"
+        return f"no utterance {key!r} among the {len(snapshot.ids)} of {self.location}.{hint}"
 
 
 def open_cache(path: str | os.PathLike[str], *, import_codecs: bool = False) -> Cache:
     """Open a cache for reading.
 
     Args:
-        path: its directory.
+        path: its directory, or a URL such as ``s3://bucket/prefix``.
         import_codecs: allow importing the module of a ``module:Class`` codec that the cache
             names. Nothing of a cache is ever run otherwise.
 

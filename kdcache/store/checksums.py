@@ -36,6 +36,6 @@ def content_hash(columns: Mapping[str, np.ndarray]) -> str:
     return xxhash.xxh3_128_hexdigest(canonical_json(described).encode())
 
 
-def file_hash(data: bytes) -> str:
+def file_hash(data: bytes | memoryview) -> str:
     """Hex xxh3-128 of a whole file."""
     return xxhash.xxh3_128_hexdigest(data)

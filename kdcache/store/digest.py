@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 from kdcache.types import canonical_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
     from kdcache.store.snapshot import Snapshot
 
 
@@ -18,11 +22,17 @@ def content_digest(spec_hash: str, snapshot: Snapshot) -> str:
     ``[id, error code]`` of each failed one, both sorted by id. The second list is set off by
     an empty line.
     """
-    digest = hashlib.sha256()
-    good, failed = snapshot.catalogue, snapshot.failures
-    lines: list[object] = [spec_hash]
-    lines += [list(pair) for pair in zip(snapshot.ids, good["checksum"].to_pylist(), strict=True)]
-    digest.update("".join(canonical_json(line) + "\n" for line in lines).encode())
-    pairs = zip(failed["id"].to_pylist(), failed["error"].to_pylist(), strict=True)
-    digest.update(("\n" + "".join(canonical_json(list(p)) + "\n" for p in pairs)).encode())
+    digest = hashlib.sha256(f"{canonical_json(spec_hash)}\n".encode())
+    for lines in _lines(snapshot.catalogue, "checksum"):
+        digest.update(lines)
+    digest.update(b"\n")
+    for lines in _lines(snapshot.failures, "error"):
+        digest.update(lines)
     return digest.hexdigest()
+
+
+def _lines(table: pa.Table, name: str) -> Iterator[bytes]:
+    """``[id, value]`` of each row, some thousands at a time."""
+    for batch in table.select(["id", name]).to_batches(max_chunksize=65_536):
+        pairs = zip(batch["id"].to_pylist(), batch[name].to_pylist(), strict=True)
+        yield "".join(canonical_json(list(pair)) + "\n" for pair in pairs).encode()

@@ -104,7 +104,7 @@ def load_header(storage: Storage) -> Header:
         raw = storage.read(HEADER)
     except FileNotFoundError:
         raise NotACacheError(
-            f"{storage.root} holds no cache: expected a directory with a {HEADER}, as made by "
+            f"{storage.location} holds no cache: expected a directory with a {HEADER}, as made by "
             "`kdcache extract`"
         ) from None
     return Header.from_bytes(raw)

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdcache.errors import ConfigError, StorageError
+from kdcache.errors import StorageError
 from kdcache.store.storage import StoredObject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from kdcache.store.storage import Storage
+    from kdcache.store.storage import Span
 
 TEMPORARY = "tmp"
 
@@ -36,7 +36,12 @@ class LocalStorage:
         self._root = Path(root)
 
     @property
-    def root(self) -> Path:
+    def location(self) -> str:
+        """The directory's path."""
+        return str(self._root)
+
+    @property
+    def folder(self) -> Path:
         """The directory."""
         return self._root
 
@@ -50,11 +55,10 @@ class LocalStorage:
         with _reported(self._root / key):
             return (self._root / key).read_bytes()
 
-    def read_range(self, key: str, start: int, length: int) -> bytes:
-        """Part of the file."""
-        with _reported(self._root / key), (self._root / key).open("rb") as file:
-            file.seek(start)
-            return file.read(length)
+    def read_ranges(self, key: str, spans: Sequence[Span]) -> list[np.ndarray]:
+        """Views of the mapped file."""
+        data = self.map(key)
+        return [data[start : start + length] for start, length in spans]
 
     def map(self, key: str) -> np.ndarray:
         """The file mapped into memory; the mapping lives as long as the array's views."""
@@ -85,17 +89,9 @@ class LocalStorage:
 
     def entries(self, prefix: str = "") -> list[StoredObject]:
         """Files below ``prefix``; those that vanish meanwhile are left out."""
-        found = []
         with _reported(self._root / prefix):
-            for path in sorted((self._root / prefix).rglob("*")):
-                try:
-                    status = path.stat()
-                except FileNotFoundError:
-                    continue
-                if S_ISREG(status.st_mode):
-                    key = path.relative_to(self._root).as_posix()
-                    found.append(StoredObject(key, status.st_size, status.st_mtime))
-        return found
+            found = list(_files(self._root / prefix, f"{prefix}/" if prefix else ""))
+        return sorted(found, key=lambda entry: entry.key)
 
     def delete(self, key: str) -> None:
         """Unlink if it is there."""
@@ -119,11 +115,21 @@ class LocalStorage:
             path.unlink(missing_ok=True)
 
 
-def open_storage(path: str | os.PathLike[str]) -> Storage:
-    """The storage that ``path`` names: a local directory."""
-    if "://" in str(path):
-        raise ConfigError(f"cannot use {str(path)!r}: a cache lies in a local directory")
-    return LocalStorage(path)
+def _files(folder: Path, prefix: str) -> Iterator[StoredObject]:
+    """Through scandir: a cache of a million units has a million commits to list."""
+    try:
+        entries = os.scandir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    with entries:
+        for entry in entries:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _files(folder / entry.name, f"{prefix}{entry.name}/")
+                elif S_ISREG((status := entry.stat()).st_mode):
+                    yield StoredObject(f"{prefix}{entry.name}", status.st_size, status.st_mtime)
+            except FileNotFoundError:
+                continue
 
 
 def _link(source: Path, target: Path) -> bool:

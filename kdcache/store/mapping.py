@@ -1,18 +1,52 @@
-"""Mapped shard files, the most recently used kept open. Safe from several threads."""
+"""Spans of shard files: views of mapped ones, or ranged requests. Safe from several threads."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from kdcache.errors import DamagedCacheError
 from kdcache.store.files import map_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from kdcache.store.files import FileRecord
-    from kdcache.store.storage import Storage
+    from kdcache.store.storage import Span, Storage
+
+
+class ShardReader(Protocol):
+    """Takes spans out of shards."""
+
+    def read(self, file: FileRecord, spans: Sequence[Span]) -> list[np.ndarray]:
+        """uint8 bytes of each span, short where the file ends before.
+
+        Raises:
+            DamagedCacheError: the file is missing or cut short.
+        """
+        ...
+
+
+def make_reader(storage: Storage) -> ShardReader:
+    """Mapped files where there is a file system, else ranged requests."""
+    return RangedFiles(storage) if storage.folder is None else MappedFiles(storage)
+
+
+class RangedFiles:
+    """Fetches what is asked for, and nothing else; each read is a request or a few."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def read(self, file: FileRecord, spans: Sequence[Span]) -> list[np.ndarray]:
+        """See :class:`ShardReader`; a file that was cut short gives short spans."""
+        try:
+            return self._storage.read_ranges(file.path, spans)
+        except FileNotFoundError:
+            raise DamagedCacheError(f"{file.path}: the file is missing") from None
 
 
 class MappedFiles:
@@ -29,6 +63,11 @@ class MappedFiles:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def read(self, file: FileRecord, spans: Sequence[Span]) -> list[np.ndarray]:
+        """See :class:`ShardReader`; nothing is copied."""
+        data = self.get(file)
+        return [data[start : start + length] for start, length in spans]
 
     def get(self, file: FileRecord) -> np.ndarray:
         """The file's bytes as uint8; DamagedCacheError where it is missing or cut short."""

@@ -6,6 +6,7 @@ whose name sorts first counts, so that every reader of the same commits sees the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,13 @@ from kdcache.errors import DamagedCacheError
 from kdcache.store.catalogue import SHARD, UNIT, empty_part, read_part
 from kdcache.store.commits import CommitRecord, committed_units, load_commit
 from kdcache.store.files import FileRecord, check_file
+from kdcache.store.index import RowsById, ShardsByRow, SortedStrings, load_index, one_array, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from kdcache.codec import ColumnSpec
+    from kdcache.store.index import Index
     from kdcache.store.storage import Storage
 
 _LOADING_THREADS = 8
@@ -36,7 +39,7 @@ class Places:
         dtype: of its elements, little-endian.
         optional: an utterance may lack it.
         at_N: int64 first byte in the shard's file; −1 where the utterance has none.
-        shape_NA: int64 (N, axes).
+        shape_NA: int32 (N, axes).
         hash_N: uint64 xxh3-64 of its bytes.
     """
 
@@ -60,7 +63,8 @@ class Snapshot:
     """What is visible.
 
     Attributes:
-        units: by name.
+        units: by name; those that an index stands for are not among them.
+        index: stands for the units that it names; ``None`` where all are in ``units``.
         catalogue: good utterances, sorted by id.
         failures: failed ones that no unit has good, sorted by id.
         ids: of the good ones, in row order.
@@ -70,32 +74,59 @@ class Snapshot:
     """
 
     units: dict[str, Unit]
+    index: Index | None
     catalogue: pa.Table
     failures: pa.Table
-    ids: list[str]
-    rows: dict[str, int]
-    shards: list[FileRecord]
-    places: dict[str, Places]
+    ids: Sequence[str]
+    rows: Mapping[str, int]
+    shards: Sequence[FileRecord]
+    places: Mapping[str, Places]
+
+    @property
+    def unit_names(self) -> list[str]:
+        """All units, sorted."""
+        return sorted([*self.units, *(self.index.names if self.index else ())])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the commit records and of all files that they made visible."""
+        commits = [unit.commit for unit in self.units.values()]
+        size = sum(len(c.to_bytes()) + sum(file.size for file in c.files) for c in commits)
+        return size + (self.index.nbytes if self.index else 0)
 
 
 def load_snapshot(
     storage: Storage,
     columns: Mapping[str, ColumnSpec],
     spec_hash: str,
-    known: Mapping[str, Unit] | None = None,
+    known: Snapshot | None = None,
+    *,
+    use_index: bool = True,
 ) -> Snapshot:
-    """Load what is committed now; units in ``known`` are not read again.
+    """Load what is committed now; what ``known`` has is not read again.
 
     Raises:
         DamagedCacheError: a commit record or a part is not what was written.
     """
-    known = known or {}
-    names = sorted(committed_units(storage))
+    units = known.units if known else {}
+    committed = committed_units(storage)
+    index = _index(storage, spec_hash, committed) if use_index else None
+    names = sorted(committed.difference(index.names) if index else committed)
     with ThreadPoolExecutor(_LOADING_THREADS) as pool:
-        fresh = [name for name in names if name not in known]
+        fresh = [name for name in names if name not in units]
         tables = pool.map(lambda name: _load(storage, name, spec_hash), fresh)
         loaded = dict(zip(fresh, tables, strict=True))
-    return _assemble({name: known.get(name) or loaded[name] for name in names}, columns)
+    if index and not names:
+        return _mapped(index, columns)
+    return _assemble({name: units.get(name) or loaded[name] for name in names}, index, columns)
+
+
+def _index(storage: Storage, spec_hash: str, committed: set[str]) -> Index | None:
+    """The index; a damaged one is as good as none, since the parts say the same."""
+    try:
+        return load_index(storage, spec_hash, committed)
+    except DamagedCacheError:
+        return None
 
 
 def load_part(storage: Storage, commit: CommitRecord) -> pa.Table:
@@ -118,23 +149,64 @@ def _load(storage: Storage, name: str, spec_hash: str) -> Unit:
     return Unit(commit, load_part(storage, commit))
 
 
-def _assemble(units: dict[str, Unit], columns: Mapping[str, ColumnSpec]) -> Snapshot:
+def _mapped(index: Index, columns: Mapping[str, ColumnSpec]) -> Snapshot:
+    """Nothing but the index: no row is touched before it is asked for."""
+    ids = SortedStrings(index.good["id"])
+    return Snapshot(
+        units={},
+        index=index,
+        catalogue=index.good,
+        failures=index.failed,
+        ids=ids,
+        rows=RowsById(ids),
+        shards=ShardsByRow(index),
+        places=LazyPlaces(index.good, columns),
+    )
+
+
+def _assemble(
+    units: dict[str, Unit], index: Index | None, columns: Mapping[str, ColumnSpec]
+) -> Snapshot:
     tables = [empty_part(columns), *(unit.table for unit in units.values())]
+    if index is not None:
+        tables += [plain(index.good), plain(index.failed)]
     table = pa.concat_tables(tables, promote_options="default")
     good = _first_of_each(table.filter(pc.is_null(table["error"])))
     failed = _first_of_each(table.filter(pc.is_valid(table["error"])))
     failed = failed.filter(pc.invert(pc.is_in(failed["id"], value_set=good["id"].combine_chunks())))
     ids: list[str] = good["id"].to_pylist()
     files = {name: unit.commit.shard for name, unit in units.items()}
+    if index is not None:
+        files |= {name: index.commit(number).shard for number, name in enumerate(index.names)}
     return Snapshot(
         units=units,
+        index=index,
         catalogue=good,
         failures=failed,
         ids=ids,
         rows={utterance_id: row for row, utterance_id in enumerate(ids)},
         shards=_shards(good[UNIT].to_pylist(), files),
-        places=places_of(good, columns),
+        places=LazyPlaces(good, columns),
     )
+
+
+class LazyPlaces(Mapping[str, Places]):
+    """Places by column, each worked out when it is first asked for."""
+
+    def __init__(self, table: pa.Table, columns: Mapping[str, ColumnSpec]) -> None:
+        self._table, self._columns = table, columns
+        self._known: dict[str, Places] = {}
+
+    def __getitem__(self, name: str) -> Places:
+        if name not in self._known:
+            self._known[name] = _places(self._table, name, self._columns[name])
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
 
 
 def places_of(table: pa.Table, columns: Mapping[str, ColumnSpec]) -> dict[str, Places]:
@@ -162,10 +234,21 @@ def _shards(units: Sequence[str], files: Mapping[str, FileRecord | None]) -> lis
 
 
 def _places(table: pa.Table, name: str, spec: ColumnSpec) -> Places:
-    at_N = table[f"at.{name}"].fill_null(-1).to_numpy().astype(np.int64)
-    lists = table[f"shape.{name}"].combine_chunks()
-    shape_NA = np.full((table.num_rows, spec.ndim), -1, np.int64)
-    there = lists.is_valid().to_numpy(zero_copy_only=False)
-    shape_NA[there] = lists.flatten().to_numpy(zero_copy_only=False).reshape(there.sum(), spec.ndim)
-    hash_N = table[f"xxh3.{name}"].fill_null(0).to_numpy().astype(np.uint64)
+    at_N, hash_N = (
+        _numbers(table[f"{of}.{name}"], absent) for of, absent in (("at", -1), ("xxh3", 0))
+    )
+    lists = one_array(table[f"shape.{name}"])
+    values = lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, spec.ndim)
+    shape_NA = values
+    if lists.null_count:
+        shape_NA = np.full((table.num_rows, spec.ndim), -1, np.int32)
+        shape_NA[lists.is_valid().to_numpy(zero_copy_only=False)] = values
     return Places(np.dtype(spec.dtype).newbyteorder("<"), spec.optional, at_N, shape_NA, hash_N)
+
+
+def _numbers(column: pa.ChunkedArray, absent: int) -> np.ndarray:
+    """A column's values, viewed where they lie in one piece and none is null."""
+    if column.null_count:
+        column = column.fill_null(absent)
+    numbers: np.ndarray = column.to_numpy()
+    return numbers

@@ -83,8 +83,11 @@ class CacheSpec:
             columns[AUDIO] = AUDIO_COLUMN
         return dict(sorted(columns.items()))
 
-    def normalised(self) -> CacheSpec:
+    def normalised(self, *, allow_import: bool = True) -> CacheSpec:
         """The same with every codec setting spelt out, so that equal caches compare equal.
+
+        Args:
+            allow_import: see ``make_codec``.
 
         Raises:
             ConfigError: a name, codec, audio setting or vocabulary that cannot be used.
@@ -93,15 +96,19 @@ class CacheSpec:
         if self.audio not in ("none", "flac"):
             hint = did_you_mean(self.audio, ("none", "flac"))
             raise ConfigError(f"expected audio 'none' or 'flac', got {self.audio!r}.{hint}")
-        targets = tuple(replace(t, codec=self.codec(t.name).to_dict()) for t in self.targets)
+        targets = tuple(
+            replace(t, codec=self.codec(t.name, allow_import=allow_import).to_dict())
+            for t in self.targets
+        )
         spec = replace(self, targets=targets)
-        for name, column in spec.columns().items():
+        columns = spec.columns(allow_import=allow_import)
+        for name, column in columns.items():
             if column.ndim < 1 or column.dtype not in DTYPES:
                 raise ConfigError(
                     f"column {name} cannot be stored: expected one axis or more of a plain "
                     f"number type, got {column}"
                 )
-        ids = [column for name, column in spec.columns().items() if name.endswith(".ids")]
+        ids = [column for name, column in columns.items() if name.endswith(".ids")]
         if any(column.dtype == "uint16" for column in ids):
             check_vocabulary(self.teacher.vocab_size)
         return spec

@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 from kdcache.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
+
+Span = tuple[int, int]
+"""First byte and number of bytes of a part of an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,13 @@ class Storage(Protocol):
     """Where a cache's files lie. Methods raise StorageError where the storage fails."""
 
     @property
-    def root(self) -> Path:
-        """The cache's path, for messages and for files that are opened by others."""
+    def location(self) -> str:
+        """A path or URL that opens this storage again; for messages too."""
+        ...
+
+    @property
+    def folder(self) -> Path | None:
+        """The directory that holds the files, ``None`` where they lie in no file system."""
         ...
 
     def exists(self, key: str) -> bool:
@@ -44,12 +53,15 @@ class Storage(Protocol):
         """All bytes; FileNotFoundError where there is no such object."""
         ...
 
-    def read_range(self, key: str, start: int, length: int) -> bytes:
-        """``length`` bytes from ``start``, fewer at the end of the object."""
+    def read_ranges(self, key: str, spans: Sequence[Span]) -> list[np.ndarray]:
+        """Read-only uint8 arrays, one a span, shorter or empty where the object ends before.
+
+        FileNotFoundError where there is no such object.
+        """
         ...
 
     def map(self, key: str) -> np.ndarray:
-        """All bytes as a read-only uint8 array, not copied where the storage can do so."""
+        """All bytes as a read-only uint8 array, mapped where there is a file to map."""
         ...
 
     def put(self, key: str, data: bytes) -> None:
@@ -57,7 +69,11 @@ class Storage(Protocol):
         ...
 
     def create_exclusive(self, key: str, data: bytes) -> bool:
-        """Like :meth:`put`, but False and nothing written where the key exists."""
+        """Like :meth:`put`, but False and nothing written where the key exists.
+
+        An object that holds ``data`` already may be taken for the work of this call, whose
+        answer was lost: data that two writers race with must name the writer.
+        """
         ...
 
     def entries(self, prefix: str = "") -> list[StoredObject]:
@@ -77,12 +93,12 @@ def probe_exclusive_create(storage: Storage) -> None:
     key = f"tmp/probe-{secrets.token_hex(8)}"
     try:
         if not storage.create_exclusive(key, b"first"):
-            raise StorageError(f"{storage.root}: cannot create a file that is not there")
+            raise StorageError(f"{storage.location}: cannot create a file that is not there")
         second = storage.create_exclusive(key, b"second")
         if second or storage.read(key) != b"first":
             raise StorageError(
-                f"{storage.root}: the storage lets two writers create one file, so commits are "
-                "not safe on it; use a local or POSIX file system"
+                f"{storage.location}: the storage lets two writers create one file, so commits are "
+                "not safe on it; use a POSIX file system, or an object store with conditional puts"
             )
     finally:
         storage.delete(key)

@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 
 from kdcache.errors import DamagedCacheError, NotACacheError, StorageError
 from kdcache.store.checksums import file_hash
-from kdcache.store.columns import slice_column
+from kdcache.store.columns import read_column, span_of
 from kdcache.store.commits import commit_key, committed_units, load_commit
 from kdcache.store.files import check_file, read_file
 from kdcache.store.header import HEADER, Header, load_header
-from kdcache.store.local import open_storage
+from kdcache.store.index import INDEX, INDEX_KEY, index_files, load_index
+from kdcache.store.places import open_storage
 from kdcache.store.snapshot import load_part, places_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from kdcache.store.commits import CommitRecord
+    from kdcache.store.snapshot import Places
     from kdcache.store.storage import Storage
 
     Progress = Callable[[int, int], None]
@@ -64,7 +66,7 @@ def verify(path: str | os.PathLike[str], progress: Progress | None = None) -> li
     damage: list[Damage] = []
     header = _header(storage, units, damage)
     tokenizer = header.tokenizer_files if header else ()
-    total = 1 + len(tokenizer) + len(units)
+    total = 1 + len(tokenizer) + len(units) + storage.exists(INDEX_KEY)
     for done, found in enumerate(_steps(storage, header, units), start=2):
         damage += found
         if progress is not None:
@@ -92,10 +94,31 @@ def _steps(storage: Storage, header: Header | None, units: list[str]) -> Iterato
         except (DamagedCacheError, StorageError) as error:
             yield [_damage(record.path, error)]
     for unit in units:
-        yield _check_unit(storage, header, unit)
+        yield check_unit(storage, header, unit)
+    if storage.exists(INDEX_KEY):
+        yield _check_index(storage, header)
 
 
-def _check_unit(storage: Storage, header: Header | None, unit: str) -> list[Damage]:
+def _check_index(storage: Storage, header: Header | None) -> list[Damage]:
+    """The index, which is derived: `kdcache compact` writes it again."""
+    damage = []
+    try:
+        for record in index_files(storage):
+            check_file(storage, record)
+        committed = committed_units(storage)
+        index = load_index(storage, header.spec.spec_hash, committed) if header else None
+        for number, name in enumerate(index.names if index else ()):
+            if index and index.commit(number) != load_commit(storage, name):
+                damage.append(Damage(INDEX_KEY, None, f"it is not about {commit_key(name)}"))
+    except (DamagedCacheError, StorageError) as error:
+        file, mark, what = str(error.args[0]).partition(": ")
+        known = mark and file.startswith(f"{INDEX}/")
+        damage.append(Damage(file if known else INDEX_KEY, None, what if known else file))
+    return damage
+
+
+def check_unit(storage: Storage, header: Header | None, unit: str) -> list[Damage]:
+    """All damage to a visible unit; without a header, arrays are checked by file alone."""
     key = commit_key(unit)
     try:
         commit = load_commit(storage, unit)
@@ -135,10 +158,16 @@ def _bad_columns(raw: bytes, header: Header, commit: CommitRecord, table: pa.Tab
     for name, places in places_of(good, header.columns).items():
         for row, utterance in enumerate(ids):
             try:
-                slice_column(data, places, row)
+                _check_column(data, places, row)
             except DamagedCacheError as error:
                 damage.append(Damage(file, utterance, f"column {name}: {error.message}"))
     return damage
+
+
+def _check_column(data: np.ndarray, places: Places, row: int) -> None:
+    span = span_of(places, row)
+    if span is not None:
+        read_column(data[span[0] : sum(span)], places, row)
 
 
 def _damage(file: str, error: Exception) -> Damage:

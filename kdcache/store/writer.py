@@ -23,9 +23,12 @@ from kdcache.store.commits import (
 )
 from kdcache.store.files import FileRecord
 from kdcache.store.header import HEADER, TOKENIZER, Header, load_header
+from kdcache.store.index import INDEX
 from kdcache.store.layout import make_layout
-from kdcache.store.local import TEMPORARY, open_storage
+from kdcache.store.local import TEMPORARY
 from kdcache.store.packed import parse_unit
+from kdcache.store.places import local_folder, open_storage
+from kdcache.store.quarantine import QUARANTINE
 from kdcache.store.spec import first_difference
 from kdcache.store.storage import probe_exclusive_create
 
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from kdcache.store.storage import Storage
 
 DATA = "data"
-_OWN = (HEADER, TOKENIZER, DATA, CATALOGUE, COMMITS, TEMPORARY)
+_OWN = (HEADER, TOKENIZER, DATA, CATALOGUE, COMMITS, TEMPORARY, QUARANTINE, INDEX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +77,14 @@ class CacheWriter:
         self._spec_hash = header.spec.spec_hash
 
     @property
+    def location(self) -> str:
+        """The path or URL of the cache."""
+        return self._storage.location
+
+    @property
     def path(self) -> Path:
-        """Where the cache is."""
-        return self._storage.root
+        """The cache's directory; ConfigError where it lies in an object store."""
+        return local_folder(self._storage)
 
     @property
     def spec(self) -> CacheSpec:
@@ -166,7 +174,7 @@ def create_or_open(
     """A writer of the cache at ``path``, which is created where there is none.
 
     Args:
-        path: a directory that is missing, empty, or a cache of the same spec and layout.
+        path: a directory or URL where there is nothing, or a cache of the same spec and layout.
         spec: what the cache is made of; codec settings left out take their defaults.
         layout: ``zarr`` or ``webdataset``.
         tokenizer_files: contents by file name, kept in ``tokenizer/``.
@@ -177,17 +185,23 @@ def create_or_open(
         NotACacheError: the directory holds something else.
         StorageError: the storage failed, or lets two writers create one file.
     """
-    storage = open_storage(path)
     make_layout(layout)
     spec = spec.normalised()
+    return create_as(open_storage(path), Header(layout, spec, spec.columns(), ()), tokenizer_files)
+
+
+def create_as(
+    storage: Storage, wanted: Header, tokenizer_files: Mapping[str, bytes]
+) -> CacheWriter:
+    """:func:`create_or_open` with a header that is complete but for the tokenizer's files."""
     if not storage.exists(HEADER):
         _check_vacant(storage)
         probe_exclusive_create(storage)
-        _create(storage, Header(layout, spec, spec.columns(), ()), tokenizer_files)
+        _create(storage, wanted, tokenizer_files)
     else:
         probe_exclusive_create(storage)
     header = load_header(storage)
-    _check_same(storage, header, spec, layout)
+    _check_same(storage, header, wanted.spec, wanted.layout)
     return CacheWriter(storage, header)
 
 
@@ -221,7 +235,7 @@ def _check_vacant(storage: Storage) -> None:
     for entry in storage.entries():
         if entry.key.split("/", 1)[0] not in _OWN:
             raise NotACacheError(
-                f"{storage.root} holds other files ({entry.key}) and no cache: "
+                f"{storage.location} holds other files ({entry.key}) and no cache: "
                 "choose a directory that is new or empty"
             )
 
@@ -232,6 +246,6 @@ def _check_same(storage: Storage, header: Header, spec: CacheSpec, layout: str) 
     )
     if found:
         raise SpecMismatchError(
-            f"{storage.root} was made with other settings: {found}; "
+            f"{storage.location} was made with other settings: {found}; "
             "use these settings again, or another directory"
         )

@@ -164,7 +164,7 @@ def check_tokenizer(cache: Cache, tokenizer: Tokenizer) -> None:
     if tokenizer.fingerprint != cache.spec.tokenizer:
         raise TokenizerError(
             f"The student's tokenizer ({tokenizer.vocab_size} tokens, fingerprint "
-            f"{tokenizer.fingerprint[:12]}) is not the one of the cache {cache.path} "
+            f"{tokenizer.fingerprint[:12]}) is not the one of the cache {cache.location} "
             f"({cache.spec.tokenizer[:12]}): class ids would not match. Use the tokenizer in "
             f"{cache.tokenizer_dir}."
         )
@@ -175,7 +175,7 @@ def _check_targets(cache: Cache, names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in known:
             raise ConfigError(
-                f"The cache {cache.path} holds no target {name!r}; it has "
+                f"The cache {cache.location} holds no target {name!r}; it has "
                 f"{', '.join(known)}.{did_you_mean(name, known)}"
             )
     return tuple(names)

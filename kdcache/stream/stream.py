@@ -160,7 +160,7 @@ def stream_cache(
     """Stream a cache: padded torch batches with the teacher's targets.
 
     Args:
-        cache: an open cache or its path.
+        cache: an open cache, or its path or URL.
         targets: which to decode; all if ``None``.
         corpus, sample_rate, tokenizer: see :class:`CacheSource`.
         keep_in_memory: decode each utterance once and keep it, for small caches.

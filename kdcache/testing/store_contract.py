@@ -1,7 +1,9 @@
-"""What a store must do, whatever its layout. Subclass, name the layout, run with pytest.
+"""What a store must do, whatever its layout and storage. Subclass, name the layout, run pytest.
 
 class TestMyLayout(StoreContract):
     layout = "zarr"
+
+A subclass for another storage than a local directory gives ``places`` as well.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from kdcache.store import (
     open_for_write,
     verify,
 )
+from kdcache.store.places import open_storage
 from kdcache.testing.samples import (
     TOKENIZER_FILES,
     sample_failed,
@@ -41,10 +44,10 @@ from kdcache.testing.samples import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from kdcache.store import PackedUtterance
+    from kdcache.store import PackedUtterance, Storage
 
 ODD_IDS = ["a/b/c.wav", "spk 1.2", "ü-日本", "x" * 150, "100%", "Sub/a~b_c-d", "__dunder__"]
 
@@ -64,12 +67,22 @@ class StoreContract:
         return sample_spec()
 
     @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        """Where the cache is to be."""
-        return tmp_path / "cache"
+    def places(self, tmp_path: Path) -> Callable[[str], str]:
+        """Where caches can be, by name: below one empty folder."""
+        return lambda name: str(tmp_path / "caches" / name)
 
     @pytest.fixture
-    def writer(self, path: Path, spec: CacheSpec) -> CacheWriter:
+    def path(self, places: Callable[[str], str]) -> str:
+        """Where the cache is to be."""
+        return places("cache")
+
+    @pytest.fixture
+    def files(self, path: str) -> Storage:
+        """What its files lie in, for those who damage them."""
+        return open_storage(path)
+
+    @pytest.fixture
+    def writer(self, path: str, spec: CacheSpec) -> CacheWriter:
         """A writer of an empty cache."""
         return create_or_open(path, spec, self.layout, TOKENIZER_FILES)
 
@@ -83,7 +96,7 @@ class StoreContract:
         """Arrays bit for bit, catalogue fields, and ids in sorted order."""
         ids = ["c", "a", "b", *ODD_IDS]
         self.fill(writer, {"u0": ids[:4], "u1": ids[4:]})
-        cache = open_cache(writer.path)
+        cache = open_cache(writer.location)
         assert cache.ids == sorted(ids) == cache.catalogue["id"].to_pylist()
         for row, utterance in enumerate(cache.ids):
             expected = sample_packed(writer.spec, utterance)
@@ -101,7 +114,7 @@ class StoreContract:
     def test_is_a_mapping_of_decoded_targets(self, writer: CacheWriter) -> None:
         """By id, then by the target's name."""
         self.fill(writer, {"u0": ["a", "b"]})
-        cache = open_cache(writer.path)
+        cache = open_cache(writer.location)
         assert list(cache) == ["a", "b"]
         assert len(cache) == 2
         assert "a" in cache
@@ -120,7 +133,7 @@ class StoreContract:
         columns = sample_packed(writer.spec, "a").columns
         codec = writer.spec.codec("lattice")
         own = {name: columns[f"lattice.{name}"] for name in ("logp", "ids")}
-        expected, found = codec.decode(own), open_cache(writer.path).read_target("a", "lattice")
+        expected, found = codec.decode(own), open_cache(writer.location).read_target("a", "lattice")
         assert isinstance(expected, LatticeRecord)
         assert isinstance(found, LatticeRecord)
         assert np.array_equal(expected.logp_TSC, found.logp_TSC)
@@ -128,16 +141,16 @@ class StoreContract:
 
     def test_an_empty_cache_is_a_cache(self, writer: CacheWriter) -> None:
         """Created, nothing committed yet."""
-        cache = open_cache(writer.path)
+        cache = open_cache(writer.location)
         assert len(cache) == 0
         assert cache.failures.num_rows == 0
-        assert verify(writer.path) == []
+        assert verify(writer.location) == []
         assert (cache.tokenizer_dir / "vocab.txt").read_bytes() == TOKENIZER_FILES["vocab.txt"]
 
     def test_refresh_sees_later_commits(self, writer: CacheWriter) -> None:
         """And nothing before it is called."""
         self.fill(writer, {"u0": ["b"]})
-        cache = open_cache(writer.path)
+        cache = open_cache(writer.location)
         self.fill(writer, {"u1": ["a"]})
         assert cache.ids == ["b"]
         cache.refresh()
@@ -150,12 +163,12 @@ class StoreContract:
         writer.commit("u0", good, [sample_failed("bad")], "x")
         result = writer.commit("u1", [], [sample_failed("worse")], "x")
         assert (result.utterances, result.failed) == (0, 1)
-        cache = open_cache(writer.path)
+        cache = open_cache(writer.location)
         assert cache.ids == ["a"]
         assert cache.failures["id"].to_pylist() == ["bad", "worse"]
         assert cache.failures["error"].to_pylist() == ["audio", "audio"]
         assert cache.failures["message"][0].as_py() == "bad: truncated"
-        assert verify(writer.path) == []
+        assert verify(writer.location) == []
         with pytest.raises(UnknownUtteranceError, match="bad: truncated"):
             cache["bad"]
 
@@ -163,7 +176,7 @@ class StoreContract:
         """A second attempt in a unit of its own mends it."""
         writer.commit("u0", [], [sample_failed("a")], "x")
         self.fill(writer, {"u1": ["a"]})
-        cache = open_cache(writer.path)
+        cache = open_cache(writer.location)
         assert cache.ids == ["a"]
         assert cache.failures.num_rows == 0
 
@@ -171,7 +184,7 @@ class StoreContract:
         """The unit whose name sorts first, whichever was committed first."""
         self.fill(writer, {"u1": ["a"]}, seed=1)
         self.fill(writer, {"u0": ["a", "b"]}, seed=0)
-        cache = open_cache(writer.path)
+        cache = open_cache(writer.location)
         assert cache.ids == ["a", "b"]
         assert cache.catalogue["unit"][0].as_py() == "u0"
         assert_same_columns(cache.read_columns("a"), sample_packed(writer.spec, "a", 0).columns)
@@ -182,10 +195,10 @@ class StoreContract:
         second = writer.commit("u0", [sample_packed(writer.spec, "a", 1)], [], "second")
         assert (first.won, second.won, second.attempt) == (True, False, "first")
         assert second.bytes == first.bytes > 0
-        columns = open_cache(writer.path).read_columns("a")
+        columns = open_cache(writer.location).read_columns("a")
         assert_same_columns(columns, sample_packed(writer.spec, "a", 0).columns)
 
-    def test_of_racing_writers_one_wins(self, path: Path, spec: CacheSpec) -> None:
+    def test_of_racing_writers_one_wins(self, path: str, spec: CacheSpec) -> None:
         """Equal and unequal contents, writers that open the cache at once."""
 
         def race(attempt: int) -> bool:
@@ -201,52 +214,56 @@ class StoreContract:
     def test_opening_again_resumes(self, writer: CacheWriter, spec: CacheSpec) -> None:
         """With the same spec and layout, from any process."""
         self.fill(writer, {"u0": ["a"]})
-        again = create_or_open(writer.path, spec, self.layout, TOKENIZER_FILES)
+        again = create_or_open(writer.location, spec, self.layout, TOKENIZER_FILES)
         assert again.committed_units() == {"u0"}
         assert again.layout == self.layout
-        self.fill(open_for_write(writer.path), {"u1": ["b"]})
+        self.fill(open_for_write(writer.location), {"u1": ["b"]})
         assert again.committed_units() == {"u0", "u1"}
 
     def test_another_spec_or_layout_is_refused(self, writer: CacheWriter, spec: CacheSpec) -> None:
         """By the name of the first difference."""
         with pytest.raises(SpecMismatchError, match=r"targets\[0\]\.codec\.floor is 16\.0"):
-            create_or_open(writer.path, sample_spec(floor=12), self.layout, TOKENIZER_FILES)
+            create_or_open(writer.location, sample_spec(floor=12), self.layout, TOKENIZER_FILES)
         other = {"zarr": "webdataset"}.get(self.layout, "zarr")
         with pytest.raises(SpecMismatchError, match=f"layout is '{self.layout}'"):
-            create_or_open(writer.path, spec, other, TOKENIZER_FILES)
+            create_or_open(writer.location, spec, other, TOKENIZER_FILES)
 
-    def test_equal_input_gives_equal_bytes(self, tmp_path: Path, spec: CacheSpec) -> None:
+    def test_equal_input_gives_equal_bytes(
+        self, places: Callable[[str], str], spec: CacheSpec
+    ) -> None:
         """In every file."""
         found = []
         for name in ("one", "two"):
-            writer = create_or_open(tmp_path / name, spec, self.layout, TOKENIZER_FILES)
+            writer = create_or_open(places(name), spec, self.layout, TOKENIZER_FILES)
             self.fill(writer, {"u0": ["a", *ODD_IDS]})
-            found.append(contents(tmp_path / name))
+            found.append(contents(open_storage(places(name))))
         assert found[0] == found[1]
 
-    def test_digest_is_of_the_content_alone(self, tmp_path: Path, spec: CacheSpec) -> None:
+    def test_digest_is_of_the_content_alone(
+        self, places: Callable[[str], str], spec: CacheSpec
+    ) -> None:
         """Not of units, their order, or the order within."""
         plans = [{"u0": ["a", "b"], "u1": ["c"]}, {"x": ["c"], "w": ["b"], "v": ["a"]}]
         digests = []
         for index, plan in enumerate(plans):
-            writer = create_or_open(tmp_path / str(index), spec, self.layout, TOKENIZER_FILES)
+            writer = create_or_open(places(str(index)), spec, self.layout, TOKENIZER_FILES)
             self.fill(writer, plan)
             writer.commit("failed", [], [sample_failed("f")], "x")
-            digests.append(open_cache(writer.path).content_digest())
+            digests.append(open_cache(writer.location).content_digest())
         assert digests[0] == digests[1]
         self.fill(writer, {"more": ["d"]})
-        assert open_cache(writer.path).content_digest() != digests[0]
+        assert open_cache(writer.location).content_digest() != digests[0]
 
-    def test_digest_follows_every_byte(self, tmp_path: Path, spec: CacheSpec) -> None:
+    def test_digest_follows_every_byte(self, places: Callable[[str], str], spec: CacheSpec) -> None:
         """Another array, another digest."""
         digests = set()
         for seed in range(3):
-            writer = create_or_open(tmp_path / str(seed), spec, self.layout, TOKENIZER_FILES)
+            writer = create_or_open(places(str(seed)), spec, self.layout, TOKENIZER_FILES)
             self.fill(writer, {"u0": ["a"]}, seed)
-            digests.add(open_cache(writer.path).content_digest())
+            digests.add(open_cache(writer.location).content_digest())
         assert len(digests) == 3
 
-    def test_audio_comes_back(self, path: Path) -> None:
+    def test_audio_comes_back(self, path: str) -> None:
         """As the FLAC file's bytes, where the cache keeps any."""
         writer = create_or_open(path, sample_spec(audio="flac"), self.layout, TOKENIZER_FILES)
         self.fill(writer, {"u0": ["a", "b"]})
@@ -257,7 +274,7 @@ class StoreContract:
         """In one sentence."""
         self.fill(writer, {"u0": ["a"]})
         with pytest.raises(ConfigError, match="holds no audio"):
-            open_cache(writer.path).audio("a")
+            open_cache(writer.location).audio("a")
 
     def test_optional_columns_may_be_missing(self, writer: CacheWriter) -> None:
         """In one utterance of a unit, or in all of another."""
@@ -265,19 +282,19 @@ class StoreContract:
         bare, lone = (without(item, "lattice.ids") for item in others)
         writer.commit("u0", [full, bare], [], "x")
         writer.commit("u1", [lone], [], "x")
-        cache = open_cache(writer.path)
+        cache = open_cache(writer.location)
         assert cache.column_shapes("lattice.ids")[1:].tolist() == [[-1] * 3] * 2
         for item in (full, bare, lone):
             assert_same_columns(cache.read_columns(item.utterance.id), item.columns)
-        assert verify(writer.path) == []
+        assert verify(writer.location) == []
 
     def test_empty_arrays_come_back(self, writer: CacheWriter) -> None:
         """An utterance without a frame."""
         item = sample_packed(writer.spec, "a")
         item = replace(item, columns={**item.columns, "hidden.values": np.empty((0, 4), np.int8)})
         writer.commit("u0", [item], [], "x")
-        assert open_cache(writer.path).read_columns("a")["hidden.values"].shape == (0, 4)
-        assert verify(writer.path) == []
+        assert open_cache(writer.location).read_columns("a")["hidden.values"].shape == (0, 4)
+        assert verify(writer.location) == []
 
     def test_all_zero_columns_come_back(self, writer: CacheWriter) -> None:
         """A container may leave out what equals its fill value; this one must not."""
@@ -285,12 +302,12 @@ class StoreContract:
         zeros = {name: np.zeros_like(array) for name, array in item.columns.items()}
         item = replace(item, columns=zeros)
         writer.commit("u0", [item], [], "x")
-        assert_same_columns(open_cache(writer.path).read_columns("a"), item.columns)
+        assert_same_columns(open_cache(writer.location).read_columns("a"), item.columns)
 
     def test_unknown_names_are_said(self, writer: CacheWriter) -> None:
         """With the nearest that there are."""
         self.fill(writer, {"u0": ["utt-0001", "utt-0002"]})
-        cache = open_cache(writer.path)
+        cache = open_cache(writer.location)
         with pytest.raises(UnknownUtteranceError, match="Nearest: 'utt-000"):
             cache["utt-0003"]
         with pytest.raises(UnknownUtteranceError, match="row 2"):
@@ -318,72 +335,76 @@ class StoreContract:
             writer.commit("u0", [item, item], [], "x")
         assert writer.committed_units() == set()
 
-    def test_a_damaged_utterance_is_named_and_others_read(self, writer: CacheWriter) -> None:
+    def test_a_damaged_utterance_is_named_and_others_read(
+        self, writer: CacheWriter, files: Storage
+    ) -> None:
         """And a target whose columns are sound is still read."""
         self.fill(writer, {"u0": ["a", "b"]})
-        cache = open_cache(writer.path)
+        cache = open_cache(writer.location)
         row = cache.catalogue.slice(1, 1).to_pylist()[0]
-        flip_bit(writer.path / row["shard"], row["at.hidden.values"] * 8)
-        cache = open_cache(writer.path)
+        flip_bit(files, row["shard"], row["at.hidden.values"] * 8)
+        cache = open_cache(writer.location)
         with pytest.raises(DamagedCacheError, match=r"'b', column hidden\.values in data/u0"):
             cache["b"]
         assert cache.read_target("b", "lattice") is not None
         assert cache["a"] is not None
-        assert {(d.file, d.utterance) for d in verify(writer.path)} == {(row["shard"], "b")}
+        assert {(d.file, d.utterance) for d in verify(writer.location)} == {(row["shard"], "b")}
 
-    def test_a_flipped_bit_is_found_in_every_file(self, writer: CacheWriter) -> None:
+    def test_a_flipped_bit_is_found_in_every_file(
+        self, writer: CacheWriter, files: Storage
+    ) -> None:
         """One at a time, at places drawn at random, each put right again."""
         self.fill(writer, {"u0": ["a", "b"], "u1": ["c"]})
         writer.commit("u2", [], [sample_failed("f")], "x")
         rng = np.random.default_rng(0)
-        for file in sorted(p for p in writer.path.rglob("*") if p.is_file()):
+        for entry in files.entries():
             for _ in range(3):
-                bit = int(rng.integers(file.stat().st_size * 8))
-                flip_bit(file, bit)
-                name = file.relative_to(writer.path).as_posix()
-                assert name in {damage.file for damage in verify(writer.path)}, (name, bit)
-                flip_bit(file, bit)
-        assert verify(writer.path) == []
+                bit = int(rng.integers(entry.size * 8))
+                flip_bit(files, entry.key, bit)
+                found = {damage.file for damage in verify(writer.location)}
+                assert entry.key in found, (entry.key, bit)
+                flip_bit(files, entry.key, bit)
+        assert verify(writer.location) == []
 
-    def test_missing_and_cut_files_are_found(self, writer: CacheWriter) -> None:
+    def test_missing_and_cut_files_are_found(self, writer: CacheWriter, files: Storage) -> None:
         """And reading from them is an error, not a crash."""
         self.fill(writer, {"u0": ["a"], "u1": ["b"]})
-        shards = sorted((writer.path / "data").iterdir())
-        shards[0].unlink()
-        shards[1].write_bytes(shards[1].read_bytes()[:1000])
-        files = {damage.file for damage in verify(writer.path)}
-        assert files == {f"data/{shard.name}" for shard in shards}
-        cache = open_cache(writer.path)
+        shards = [entry.key for entry in files.entries("data")]
+        files.delete(shards[0])
+        files.put(shards[1], files.read(shards[1])[:1000])
+        assert {damage.file for damage in verify(writer.location)} == set(shards)
+        cache = open_cache(writer.location)
         for utterance in ("a", "b"):
             with pytest.raises(DamagedCacheError, match="data/u"):
                 cache[utterance]
 
-    def test_garbage_is_no_damage_and_goes_after_its_grace(self, writer: CacheWriter) -> None:
+    def test_garbage_is_no_damage_and_goes_after_its_grace(
+        self, writer: CacheWriter, files: Storage
+    ) -> None:
         """What is visible stays."""
         self.fill(writer, {"u0": ["a"]})
         for name in ("tmp/half.123", "data/u9-00.tar", "catalogue/u9-00.parquet"):
-            (writer.path / name).parent.mkdir(exist_ok=True)
-            (writer.path / name).write_bytes(b"left behind")
-        assert verify(writer.path) == []
-        assert len(find_garbage(writer.path)) == 3
-        assert collect_garbage(writer.path, grace_seconds=3600) == []
-        assert len(collect_garbage(writer.path, grace_seconds=0)) == 3
-        assert find_garbage(writer.path) == []
-        assert open_cache(writer.path)["a"] is not None
+            files.put(name, b"left behind")
+        assert verify(writer.location) == []
+        assert len(find_garbage(writer.location)) == 3
+        assert collect_garbage(writer.location, grace_seconds=3600) == []
+        assert len(collect_garbage(writer.location, grace_seconds=0)) == 3
+        assert find_garbage(writer.location) == []
+        assert open_cache(writer.location)["a"] is not None
 
-    def test_no_garbage_is_collected_blindly(self, writer: CacheWriter) -> None:
+    def test_no_garbage_is_collected_blindly(self, writer: CacheWriter, files: Storage) -> None:
         """With a commit record that cannot be read, nobody knows what is garbage."""
         self.fill(writer, {"u0": ["a"]})
-        flip_bit(writer.path / "commits" / "u0.json", 100)
+        flip_bit(files, "commits/u0.json", 100)
         with pytest.raises(DamagedCacheError):
-            collect_garbage(writer.path, grace_seconds=0)
-        assert len(list((writer.path / "data").iterdir())) == 1
+            collect_garbage(writer.location, grace_seconds=0)
+        assert len(files.entries("data")) == 1
 
     def test_threads_may_read_at_once(self, writer: CacheWriter) -> None:
         """While another commits and refreshes."""
         ids = [f"utt{i}" for i in range(8)]
         self.fill(writer, {"u0": ids[:4], "u1": ids[4:]})
-        cache = open_cache(writer.path)
+        cache = open_cache(writer.location)
 
         def read(index: int) -> bool:
             utterance = ids[index % len(ids)]
@@ -401,22 +422,22 @@ class StoreContract:
     def test_a_cache_travels_as_its_path(self, writer: CacheWriter) -> None:
         """To another process, as Ray's workers need."""
         self.fill(writer, {"u0": ["a"]})
-        again = pickle.loads(pickle.dumps(open_cache(writer.path)))
+        again = pickle.loads(pickle.dumps(open_cache(writer.location)))
         assert isinstance(again, Cache)
         assert again.ids == ["a"]
 
-    def test_what_is_no_cache_is_refused(self, tmp_path: Path, spec: CacheSpec) -> None:
-        """Missing, a file, or a directory of something else."""
-        (tmp_path / "file").write_text("text")
-        (tmp_path / "full").mkdir()
-        (tmp_path / "full" / "thesis.tex").write_text("text")
-        for name in ("missing", "file", "full"):
+    def test_what_is_no_cache_is_refused(
+        self, places: Callable[[str], str], spec: CacheSpec
+    ) -> None:
+        """Missing, or a place that something else is in."""
+        open_storage(places("full")).put("thesis.tex", b"text")
+        for name in ("missing", "full", "full/thesis.tex"):
             with pytest.raises(NotACacheError, match=r"kdcache\.json"):
-                open_cache(tmp_path / name)
+                open_cache(places(name))
             with pytest.raises(NotACacheError):
-                verify(tmp_path / name)
+                verify(places(name))
         with pytest.raises(NotACacheError, match=r"thesis\.tex"):
-            create_or_open(tmp_path / "full", spec, self.layout, TOKENIZER_FILES)
+            create_or_open(places("full"), spec, self.layout, TOKENIZER_FILES)
 
 
 def without(item: PackedUtterance, column: str) -> PackedUtterance:
@@ -435,14 +456,13 @@ def assert_same_columns(
         assert found[name].tobytes() == array.tobytes(), name
 
 
-def contents(path: Path) -> dict[str, bytes]:
-    """Every file below ``path``, by name."""
-    files = (file for file in path.rglob("*") if file.is_file())
-    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
+def contents(files: Storage) -> dict[str, bytes]:
+    """Every file of a storage, by key."""
+    return {entry.key: files.read(entry.key) for entry in files.entries()}
 
 
-def flip_bit(file: Path, bit: int) -> None:
-    """Flip one bit in place."""
-    data = bytearray(file.read_bytes())
+def flip_bit(files: Storage, key: str, bit: int) -> None:
+    """Flip one bit of a file."""
+    data = bytearray(files.read(key))
     data[bit // 8] ^= 1 << bit % 8
-    file.write_bytes(data)
+    files.put(key, bytes(data))

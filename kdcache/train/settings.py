@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from kdcache.config import ConfigPath, Settings
+from kdcache.config import ConfigLocation, ConfigPath, Settings
 from kdcache.student.settings import StudentSettings
 
 
 class DataSettings(Settings):
     """What the student learns from: a cache, or a bare corpus where there is no teacher."""
 
-    cache: ConfigPath | None = None
-    """The cache to stream from."""
+    cache: ConfigLocation | None = None
+    """The cache to stream from: its directory or URL."""
 
     corpus: ConfigPath | None = None
     """A manifest. With a cache: where its audio is joined from, by utterance id. Without

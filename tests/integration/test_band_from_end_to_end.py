@@ -12,7 +12,7 @@ from kdcache.corpus import load_tokenizer
 from kdcache.extract import ExtractConfig
 from kdcache.inspect.summary import summarise
 from kdcache.inspect.text import summary_lines
-from kdcache.store import verify
+from kdcache.store import convert, open_cache, verify
 from kdcache.testing.small_teachers import save_small_transducer
 from kdcache.train.loop import Trainer
 from kdcache.train.metrics import read_metrics
@@ -88,6 +88,20 @@ def test_a_band_is_smaller_and_says_what_it_left_out(caches: dict[str, Cache]) -
     assert "lattice, top_k 0, width 3" in text
     assert "(nats), band_outside 0." in " ".join(text.split())
     assert "band" not in "\n".join(summary_lines(whole)).replace("kdcache", "")
+
+
+def test_a_band_survives_another_layout_and_codec(caches: dict[str, Cache], tmp_path: Path) -> None:
+    given = caches["width"]
+    convert(given.path, tmp_path / "tar", "webdataset")
+    convert(given.path, tmp_path / "fp16", codecs={"lattice": {"name": "fp16"}})
+    tar, fp16 = open_cache(tmp_path / "tar"), open_cache(tmp_path / "fp16")
+    assert tar.content_digest() == given.content_digest()
+    for key in given:
+        before = lattice_of(given, key)
+        for cache in (tar, fp16):
+            after = lattice_of(cache, key)
+            np.testing.assert_array_equal(after.starts_T, before.starts_T)
+            np.testing.assert_allclose(after.logp_TSC, before.logp_TSC, atol=0.02)
 
 
 def settings_of(cache: Cache, tones: Path, out: Path, **loss: Any) -> TrainSettings:

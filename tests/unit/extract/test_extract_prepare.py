@@ -163,3 +163,13 @@ def first_of(place, count):
     corpus = read_manifest(place / "wav" / "manifest.jsonl")[:count]
     write_manifest(place / "wav" / "first.jsonl", corpus)
     return place / "wav" / "first.jsonl"
+
+
+def test_memory_is_refused_before_anything_starts(place):
+    with pytest.raises(ConfigError, match="actors do not share"):
+        run_extract(config(place, cache={"path": "memory://name/cache"}))
+
+
+def test_an_unknown_service_is_refused(place):
+    with pytest.raises(ConfigError, match="Did you mean 's3'"):
+        prepare(config(place, cache={"path": "s3a://bucket/cache"}))

@@ -1,4 +1,7 @@
-"""The storage protocol on a local file system, and the probe that guards commits."""
+"""What is particular to a local file system, and the probe that guards commits.
+
+What every storage does is in tests/contract/test_storage_contract.py.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from kdcache.errors import ConfigError, DamagedCacheError, StorageError
+from kdcache.errors import DamagedCacheError, StorageError
 from kdcache.store.files import FileRecord, check_file, map_file
-from kdcache.store.local import LocalStorage, open_storage
+from kdcache.store.local import LocalStorage
 from kdcache.store.mapping import MappedFiles
 from kdcache.store.storage import probe_exclusive_create
 
@@ -23,59 +26,16 @@ def storage(tmp_path: Path) -> LocalStorage:
     return LocalStorage(tmp_path / "root")
 
 
-def test_what_is_put_is_read(storage: LocalStorage) -> None:
-    storage.put("a/b/c.bin", b"0123456789")
-    assert storage.exists("a/b/c.bin")
-    assert not storage.exists("a/b")
-    assert storage.read("a/b/c.bin") == b"0123456789"
-    assert storage.read_range("a/b/c.bin", 3, 4) == b"3456"
-    assert storage.read_range("a/b/c.bin", 8, 99) == b"89"
-    assert storage.map("a/b/c.bin").tobytes() == b"0123456789"
-    assert not storage.map("a/b/c.bin").flags.writeable
-
-
-def test_put_replaces_and_leaves_no_temporary(storage: LocalStorage) -> None:
+def test_put_leaves_no_temporary(storage: LocalStorage) -> None:
     storage.put("a", b"old")
-    mapped = storage.map("a")
-    storage.put("a", b"new")
-    assert storage.read("a") == b"new"
-    assert mapped.tobytes() == b"old"
+    storage.create_exclusive("a", b"new")
     assert [entry.key for entry in storage.entries()] == ["a"]
 
 
-def test_exclusive_create_refuses_the_second(storage: LocalStorage) -> None:
-    assert storage.create_exclusive("a", b"first")
-    assert not storage.create_exclusive("a", b"second")
-    assert storage.read("a") == b"first"
-    assert [entry.key for entry in storage.entries()] == ["a"]
-
-
-def test_of_many_exclusive_creates_one_wins(storage: LocalStorage) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(lambda i: storage.create_exclusive("a", b"%d" % i), range(32)))
-    assert sum(won) == 1
-    assert storage.read("a") == b"%d" % won.index(True)
-
-
-def test_entries_are_sorted_and_sized(storage: LocalStorage) -> None:
-    for key in ("b/2", "a", "b/1"):
-        storage.put(key, key.encode())
-    assert [(e.key, e.size) for e in storage.entries()] == [("a", 1), ("b/1", 3), ("b/2", 3)]
-    assert [e.key for e in storage.entries("b")] == ["b/1", "b/2"]
-    assert storage.entries("missing") == []
-
-
-def test_what_is_not_there(storage: LocalStorage) -> None:
-    assert not storage.exists("a")
-    storage.delete("a")
-    for read in (storage.read, storage.map):
-        with pytest.raises(FileNotFoundError):
-            read("a")
-
-
-def test_an_empty_object_is_mapped(storage: LocalStorage) -> None:
-    storage.put("a", b"")
-    assert storage.map("a").size == 0
+def test_spans_are_views_of_one_mapping(storage: LocalStorage) -> None:
+    storage.put("a", b"0123456789")
+    one, other = storage.read_ranges("a", [(0, 4), (2, 4)])
+    assert np.shares_memory(one, other)
 
 
 def test_a_failing_file_system_is_a_storage_error(tmp_path: Path) -> None:
@@ -85,11 +45,6 @@ def test_a_failing_file_system_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     with pytest.raises(StorageError, match="directory"):
         LocalStorage(tmp_path).read("directory")
-
-
-def test_urls_are_refused_in_one_sentence() -> None:
-    with pytest.raises(ConfigError, match="s3://bucket/cache"):
-        open_storage("s3://bucket/cache")
 
 
 class CarelessStorage(LocalStorage):

@@ -105,7 +105,7 @@ def test_it_learns(tones: Path, tmp_path: Path) -> None:
     settings = settings_of(tones, tmp_path, optim=optim, augment=False, micro_batches_per_step=1)
     Trainer(settings, World()).run()
     losses = [line["loss"] for line in read_metrics(tmp_path)]
-    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
 
 
 def test_keeps_the_newest_checkpoints_only(tones: Path, tmp_path: Path) -> None:

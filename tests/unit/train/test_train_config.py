@@ -30,7 +30,7 @@ def test_the_example_is_valid(tmp_path: Path) -> None:
     path.write_text(TEXT)
     settings = load_config(path, TrainSettings, ())
     assert settings.targets() == ("lattice",)
-    assert settings.data.cache == tmp_path / "runs" / "cache"
+    assert settings.data.cache == str(tmp_path / "runs" / "cache")
 
 
 def test_it_shows_every_setting_with_its_default() -> None:

@@ -1,0 +1,194 @@
+"""Storage in an object store: S3, Google Cloud Storage, or the memory of this process.
+
+Through obstore, the Python face of Rust's ``object_store``: one library for all of them, with
+ranged reads and with the conditional put (``If-None-Match: *``) that commits rest on. Keys
+and endpoints come from the environment variables that each service's own tools read, such as
+``AWS_ACCESS_KEY_ID``, ``AWS_REGION`` and ``AWS_ENDPOINT_URL``.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from kdcache.errors import ConfigError, MissingDependencyError, StorageError
+from kdcache.store.storage import StoredObject
+
+try:
+    import obstore
+    from obstore.exceptions import AlreadyExistsError, BaseError
+    from obstore.store import MemoryStore, from_url
+except ImportError as error:
+    raise MissingDependencyError(
+        "a cache in an object store needs the package obstore: pip install 'kdcache[objects]'"
+    ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kdcache.store.storage import Span
+
+_PART_BYTES = 64 * 1024 * 1024
+"""A larger object is uploaded in parts: a shard of usual size is one request."""
+
+_MEMORY: dict[str, MemoryStore] = {}
+_MEMORY_LOCK = Lock()
+
+
+class ObjectStorage:
+    """Objects below one prefix.
+
+    Args:
+        location: the URL, without a slash at its end.
+        store: obstore's store of the bucket.
+    """
+
+    def __init__(self, location: str, store: Any) -> None:
+        self._location = location
+        self._store = store
+        self._prefix = urlsplit(location).path.strip("/")
+
+    @property
+    def location(self) -> str:
+        """The URL."""
+        return self._location
+
+    @property
+    def folder(self) -> None:
+        """There is no directory."""
+        return
+
+    def exists(self, key: str) -> bool:
+        """One HEAD request."""
+        try:
+            with self._reported(key):
+                obstore.head(self._store, self._at(key))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read(self, key: str) -> bytes:
+        """The whole object, in one request."""
+        with self._reported(key):
+            return bytes(obstore.get(self._store, self._at(key)).bytes())
+
+    def read_ranges(self, key: str, spans: Sequence[Span]) -> list[np.ndarray]:
+        """Ranged requests, side by side; neighbouring spans share one."""
+        wanted = [span for span in spans if span[1]]
+        starts, lengths = [start for start, _ in wanted], [length for _, length in wanted]
+        path = self._at(key)
+        with self._reported(key):
+            try:
+                found = obstore.get_ranges(self._store, path, starts=starts, lengths=lengths)
+            except BaseError:
+                # Servers refuse a span that starts behind the end; whoever asked is told by
+                # short arrays, as from a file.
+                size = obstore.head(self._store, path)["size"]
+                if all(start < size for start in starts):
+                    raise
+                return [np.empty(0, np.uint8) for _ in spans]
+        parts = iter(found)
+        return [_array(next(parts) if length else b"") for _, length in spans]
+
+    def map(self, key: str) -> np.ndarray:
+        """The whole object, read into memory."""
+        with self._reported(key):
+            return _array(obstore.get(self._store, self._at(key)).bytes())
+
+    def put(self, key: str, data: bytes) -> None:
+        """One PUT, or several parts that appear together."""
+        with self._reported(key):
+            obstore.put(self._store, self._at(key), data, chunk_size=_PART_BYTES)
+
+    def create_exclusive(self, key: str, data: bytes) -> bool:
+        """One conditional PUT, never in parts: not every server checks the condition there."""
+        try:
+            with self._reported(key):
+                obstore.put(self._store, self._at(key), data, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return self._holds(key, data)
+        except StorageError:
+            if self._holds(key, data):
+                return True
+            raise
+        return True
+
+    def entries(self, prefix: str = "") -> list[StoredObject]:
+        """Listed page by page, and sorted."""
+        with self._reported(prefix):
+            found = obstore.list(self._store, self._at(prefix) or None).collect()
+        return sorted(map(self._entry, found), key=lambda entry: entry.key)
+
+    def delete(self, key: str) -> None:
+        """Remove it; an object that is not there is removed already."""
+        try:
+            with self._reported(key):
+                obstore.delete(self._store, self._at(key))
+        except FileNotFoundError:
+            return
+
+    def _at(self, key: str) -> str:
+        return f"{self._prefix}/{key}".strip("/")
+
+    def _entry(self, found: Any) -> StoredObject:
+        key = found["path"].removeprefix(self._prefix).lstrip("/")
+        return StoredObject(key, found["size"], found["last_modified"].timestamp())
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        """Whether a create that was refused, or not answered, was carried out after all.
+
+        The library repeats a request after a server's failure, and then meets its own work.
+        """
+        try:
+            return self.read(key) == data
+        except (FileNotFoundError, StorageError):
+            return False
+
+    @contextmanager
+    def _reported(self, key: str) -> Iterator[None]:
+        """Turn the library's errors into ours, in one line; a refused create passes."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise FileNotFoundError(2, "No such object", f"{self._location}/{key}") from None
+        except AlreadyExistsError:
+            raise
+        except BaseError as error:
+            first = str(error).strip().partition("\n")[0]
+            raise StorageError(f"{self._location}/{key}: {first}") from error
+
+
+def open_object_storage(url: str) -> ObjectStorage:
+    """The storage below ``url``; what the same process keeps in memory, it finds again.
+
+    Raises:
+        ConfigError: the service's settings, such as its region, cannot be used.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "memory":
+        with _MEMORY_LOCK:
+            whole = _MEMORY.setdefault(parts.netloc, MemoryStore())
+        return ObjectStorage(url, whole)
+    try:
+        bucket = from_url(f"{parts.scheme}://{parts.netloc}", client_options=_client_options())
+        return ObjectStorage(url, bucket)
+    except (BaseError, ValueError, TypeError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"cannot use {url!r}: {first}") from error
+
+
+def _client_options() -> Any:
+    """Plain HTTP only where an endpoint of the user's own asks for it."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    return {"allow_http": True} if endpoint.startswith("http://") else None
+
+
+def _array(data: Any) -> np.ndarray:
+    array = np.frombuffer(data, np.uint8)
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,142 @@
+"""Time how a cache opens: part by part, and through its index, with synthetic rows.
+
+    python tests/benchmarks/bench_catalogue.py                     half a minute, 1 GB of memory
+    python tests/benchmarks/bench_catalogue.py --rows 10000000     minutes, 10 GB
+
+Parts are those of a real writer. The large index has rows of the same schema with made-up
+contents and no shards, and a commit record a unit, since every opening lists these. Each
+opening is a process of its own; memory is what the process grew by at its peak, pages of the
+mapped file among it. It reports and asserts nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from kdcache.store import compact, create_or_open, open_cache
+from kdcache.store.commits import CommitRecord, commit_key
+from kdcache.store.files import FileRecord
+from kdcache.store.index import save_index
+from kdcache.store.places import open_storage
+from kdcache.testing.samples import TOKENIZER_FILES, sample_packed, sample_spec
+
+UNIT_ROWS = 200
+
+OPEN = """
+import json, re, sys, time
+from kdcache.store import open_cache
+import numpy, pyarrow.ipc
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+before, start = peak(), time.perf_counter()
+cache = open_cache(sys.argv[1])
+opened = time.perf_counter() - start
+grown = peak() - before
+rng = numpy.random.default_rng(0)
+ids = [cache._snapshot.ids[int(row)] for row in rng.integers(len(cache), size=2000)]
+start = time.perf_counter()
+for name in ids:
+    row = cache._snapshot.rows[name]
+    for places in map(cache._snapshot.places.__getitem__, cache.columns):
+        places.at_N[row], places.shape_NA[row], places.hash_N[row]
+found = (time.perf_counter() - start) / len(ids)
+start = time.perf_counter()
+seconds = float(cache.catalogue["duration"].to_numpy().sum())
+summed = time.perf_counter() - start
+print(json.dumps({"open": opened, "bytes": grown, "find": found, "sum": summed}))
+"""
+
+
+def measure(path: Path) -> dict[str, float]:
+    """The better of two openings, each in a process of its own."""
+    runs = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", OPEN, str(path)], capture_output=True, text=True, check=True
+        )
+        runs.append(json.loads(done.stdout))
+    return min(runs, key=lambda run: run["open"])
+
+
+def show(name: str, rows: int, units: int, found: dict[str, float]) -> None:
+    """One line."""
+    print(
+        f"{name:12}{rows:>12,} rows {units:>9,} units   open {found['open']:8.3f} s "
+        f"{found['bytes'] / 1e6:8.0f} MB   find {found['find'] * 1e6:6.0f} µs   "
+        f"sum of durations {found['sum'] * 1e3:7.1f} ms"
+    )
+
+
+def write_parts(path: Path, units: int) -> None:
+    """A cache of small units, by the real writer."""
+    writer = create_or_open(path, sample_spec(), "webdataset", TOKENIZER_FILES)
+    item = sample_packed(writer.spec, "a")
+    for unit in range(units):
+        packed = [
+            replace(item, utterance=replace(item.utterance, id=f"utt-{unit:06d}-{row:03d}"))
+            for row in range(UNIT_ROWS)
+        ]
+        writer.commit(f"{unit:064x}", packed, [], "bench")
+
+
+def write_synthetic(path: Path, like: Path, rows: int) -> None:
+    """A cache of ``rows`` rows that only has its header, its commit records and its index."""
+    create_or_open(path, sample_spec(), "webdataset", TOKENIZER_FILES)
+    cache, storage = open_cache(like), open_storage(path)
+    units = -(-rows // UNIT_ROWS)
+    names = [f"{unit:064x}" for unit in range(units)]
+    shard = FileRecord("data/none.tar", 1, "0" * 32)
+    part = FileRecord("catalogue/none.parquet", 1, "0" * 32)
+    hashed = cache.spec.spec_hash
+    commits = {
+        name: CommitRecord(name, "bench", hashed, shard, part, UNIT_ROWS, 0) for name in names
+    }
+    (path / "commits").mkdir()
+    for name, commit in commits.items():
+        (path / commit_key(name)).write_bytes(commit.to_bytes())
+    pattern = cache.catalogue.slice(0, UNIT_ROWS).combine_chunks()
+    whole = pattern.take(pa.array(np.arange(rows) % UNIT_ROWS))
+    ids = [f"corpus/speaker-{row // 1000:06d}/utt-{row:010d}" for row in range(rows)]
+    codes = pa.array((np.arange(rows) // UNIT_ROWS).astype(np.int32))
+    unit_column = pa.DictionaryArray.from_arrays(codes, pa.array(names))
+    whole = whole.drop_columns(["id", "unit"])
+    whole = whole.append_column("id", pa.array(ids, pa.large_string()))
+    whole = whole.append_column("unit", unit_column)
+    save_index(storage, hashed, whole, cache.failures, commits)
+
+
+def main() -> None:
+    """Print one line a way of opening."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", type=int, default=200, help="units to open part by part")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the large index")
+    args = parser.parse_args()
+    print(
+        f"{platform.machine()}, Python {platform.python_version()}, pyarrow {pa.__version__}, "
+        f"local disk, warm, best of 2, {time.strftime('%Y-%m-%d')}"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        parts, large = Path(folder) / "parts", Path(folder) / "large"
+        write_parts(parts, args.parts)
+        show("parts", args.parts * UNIT_ROWS, args.parts, measure(parts))
+        compact(parts)
+        show("index", args.parts * UNIT_ROWS, args.parts, measure(parts))
+        write_synthetic(large, parts, args.rows)
+        show("index", args.rows, -(-args.rows // UNIT_ROWS), measure(large))
+        size = sum(file.stat().st_size for file in (large / "index").iterdir())
+        print(f"index of {size / args.rows:.0f} bytes a row")
+
+
+if __name__ == "__main__":
+    main()
