@@ -1,8 +1,9 @@
 """Padded batches: the one thing that streams make, losses read and trainers move.
 
 Shapes: B batch, T encoder frames, U labels, C kept classes of a node or frame, K kept class
-ids, D hidden size, N audio samples, F feature frames, M mel bands. ``*_B`` are lengths
-(int64). What lies beyond a length is padding, whose value means nothing.
+ids, S columns of a frame's window (U+1 where lattices are whole), D hidden size, N audio samples,
+F feature frames, M mel bands. ``*_B`` are lengths (int64). What lies beyond a length is padding,
+whose value means nothing.
 """
 
 from __future__ import annotations
@@ -18,17 +19,22 @@ from torch import Tensor
 class LatticeBatch:
     """Teacher posteriors of lattice nodes (see ``kdcache.codec.records.LatticeRecord``).
 
+    Place s of frame t is node (t, u = starts[t] + s). An utterance's own S is that of its last
+    window, which ends at column U; places beyond it are padding.
+
     Attributes:
-        logp_BTUC: float32 (B, T, U+1, 3+K): blank, label, K more, rest; normalised.
-        ids_BTUK: int64 (B, T, U+1, K); −1 where there is no such class.
+        logp_BTSC: float32 (B, T, S, 3+K): blank, label, K more, rest; normalised.
+        ids_BTSK: int64 (B, T, S, K); −1 where there is no such class.
         frames_B: T of each utterance.
         labels_B: U of each utterance.
+        starts_BT: int64, first column of each window; ``None`` where all lattices are whole.
     """
 
-    logp_BTUC: Tensor
-    ids_BTUK: Tensor
+    logp_BTSC: Tensor
+    ids_BTSK: Tensor
     frames_B: Tensor
     labels_B: Tensor
+    starts_BT: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

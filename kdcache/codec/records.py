@@ -1,8 +1,8 @@
 """Decoded targets of one utterance, in numpy: what a cache gives back.
 
 Shapes: T encoder frames, U labels, K kept classes, C kept classes of a node or frame with
-the special ones (below), D hidden size. Log-probabilities are natural, float32, normalised
-over the last axis; a class that does not exist has −inf.
+the special ones (below), S columns of a frame's window, D hidden size. Log-probabilities are
+natural, float32, normalised over the last axis; a class that does not exist has −inf.
 """
 
 from __future__ import annotations
@@ -21,15 +21,27 @@ BLANK, LABEL = 0, 1
 class LatticeRecord:
     """Posteriors of a transducer's nodes (t, u), collapsed to a few classes.
 
+    Of each frame the record has S neighbouring nodes: of a whole lattice all U+1, of a band those
+    from the frame's start on. Windows of a band do not go down, each shares a column with the
+    next, the first begins at column 0 and the last ends at column U.
+
     Attributes:
-        logp_TUC: float32 (T, U+1, 3+K): blank, next label, K more classes by decreasing
-            probability, rest. In the last column (u = U) the label is −inf.
-        ids_TUK: int32 (T, U+1, K): class ids of the K more; blank and the next label are
-            never among them. −1 (with −inf) where the vocabulary has fewer classes.
+        logp_TSC: float32 (T, S, 3+K): blank, next label, K more classes by decreasing
+            probability, rest. At column u = U the label is −inf.
+        ids_TSK: int32 (T, S, K): class ids of the K more; blank and the next label are never
+            among them. −1 (with −inf) where the vocabulary has fewer classes.
+        starts_T: int32, the first column of each window; ``None`` where the lattice is whole.
     """
 
-    logp_TUC: np.ndarray
-    ids_TUK: np.ndarray
+    logp_TSC: np.ndarray
+    ids_TSK: np.ndarray
+    starts_T: np.ndarray | None = None
+
+    @property
+    def labels(self) -> int:
+        """U: the last window ends at that column."""
+        width = int(self.logp_TSC.shape[1])
+        return width - 1 if self.starts_T is None else int(self.starts_T[-1]) + width - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class ExtractConfig(Settings):
     targets: tuple[str | dict[str, Any], ...]
     """What is kept: names of kinds, such as ``lattice``, or mappings with ``kind``, perhaps a
     ``name`` and a ``codec`` (such as ``{name: log8}``), and the kind's own settings, such as
-    ``top_k``."""
+    ``top_k``, or ``epsilon`` and ``width`` of a lattice's band."""
 
     batch_seconds: float = Field(default=120.0, gt=0)
     """Seconds of audio of a padded batch."""

@@ -121,12 +121,14 @@ def _target_lines(target: TargetSummary, hours: float) -> Iterator[str]:
 
 
 def _fidelity_lines(label: str, fidelity: Mapping[str, float]) -> list[str]:
-    """``kl_mean 1.2e-05, kl_max 0.0031 (nats)``."""
+    """``kl_mean 1.2e-05, kl_max 0.0031 (nats), error_max 0.2``."""
     if not fidelity:
         return [_row(label, "not measured")]
-    shown = ", ".join(f"{name} {value:.2g}" for name, value in fidelity.items())
-    is_kl = all(name.rpartition(".")[2].startswith("kl_") for name in fidelity)
-    return _paragraph(label, f"{shown} ({_UNITS['kl']})" if is_kl else shown)
+    shown = {name: f"{name} {value:.2g}" for name, value in fidelity.items()}
+    kl = [text for name, text in shown.items() if name.rpartition(".")[2].startswith("kl_")]
+    others = [text for text in shown.values() if text not in kl]
+    parts = [f"{', '.join(kl)} ({_UNITS['kl']})"] if kl else []
+    return _paragraph(label, ", ".join([*parts, *others]))
 
 
 def _python_lines(summary: CacheSummary, example: str | None) -> list[str]:

@@ -1,10 +1,12 @@
-"""RNN-T mathematics in torch: forward-backward, occupancies, the loss, alignments.
+"""RNN-T mathematics in torch: forward-backward, occupancies, bands, the loss, alignments.
 
 It knows nothing of teachers or caches: tensors in, tensors out.
 """
 
 from __future__ import annotations
 
+from kdcache.lattice.band import Band, BandRule
+from kdcache.lattice.banded import rnnt_loss_banded, transducer_nll_banded
 from kdcache.lattice.classes import class_log_probs
 from kdcache.lattice.lengths import node_mask
 from kdcache.lattice.nodes import node_ids, node_log_probs, top_classes
@@ -15,6 +17,8 @@ from kdcache.lattice.transducer import rnnt_loss, transducer_nll
 from kdcache.lattice.viterbi import BestPath, best_path
 
 __all__ = [
+    "Band",
+    "BandRule",
     "BestPath",
     "ForwardBackward",
     "Reduction",
@@ -27,6 +31,8 @@ __all__ = [
     "node_mask",
     "node_occupancy",
     "rnnt_loss",
+    "rnnt_loss_banded",
     "top_classes",
     "transducer_nll",
+    "transducer_nll_banded",
 ]

@@ -6,6 +6,7 @@ per utterance (``reduction="none"``), their sum or their mean. None of them hide
 
 from __future__ import annotations
 
+from kdcache.loss.classes import Nodes
 from kdcache.loss.divergence import class_kl
 from kdcache.loss.lattice import TransducerKDLoss, lattice_kl, transducer_kd_loss
 from kdcache.loss.live import collapse_lattice, full_lattice_kl, live_lattice_kl
@@ -15,6 +16,7 @@ from kdcache.loss.vector import vector_mse
 
 __all__ = [
     "LatticeNormalise",
+    "Nodes",
     "SequenceNormalise",
     "TransducerKDLoss",
     "class_kl",

@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LatticeNormalise = Literal["none", "labels", "nodes"]
-"""``none``: a sum over nodes, as in the paper; ``labels``: ÷ U; ``nodes``: ÷ T·(U+1)."""
+"""``none``: a sum over nodes, as in the paper; ``labels``: ÷ U; ``nodes``: ÷ their number, which
+is T·(U+1) or, of a band, T·S."""
 
 SequenceNormalise = Literal["none", "length"]
 """``none``: a sum over frames or tokens; ``length``: ÷ their number."""
 
 
 def normalise_lattice(
-    loss_B: Tensor, frames_B: Tensor, label_lengths_B: Tensor, normalise: LatticeNormalise
+    loss_B: Tensor, label_lengths_B: Tensor, nodes_B: Tensor, normalise: LatticeNormalise
 ) -> Tensor:
-    """Divide each utterance's loss (B,); U = 0 counts as 1.
+    """Divide each utterance's loss (B,), a sum over ``nodes_B`` nodes; U = 0 counts as 1.
 
     Raises:
         ConfigError: ``normalise`` is none of none, labels, nodes.
@@ -36,7 +37,7 @@ def normalise_lattice(
         case "labels":
             return loss_B / label_lengths_B.clamp(min=1)
         case "nodes":
-            return loss_B / (frames_B * (label_lengths_B + 1))
+            return loss_B / nodes_B
         case _:
             raise ConfigError(unknown_choice("normalise", normalise, get_args(LatticeNormalise)))
 

@@ -1,7 +1,7 @@
 """Reading a cache: a mapping from utterance ids to decoded targets.
 
     cache = open_cache("runs/cache")
-    cache["1188-133604-0003"]["lattice"].logp_TUC
+    cache["1188-133604-0003"]["lattice"].logp_TSC
 
 A ``Cache`` shows what was committed when it was opened or last refreshed. Reading takes no
 lock for longer than a look-up and may be done from any number of threads.

@@ -54,10 +54,21 @@ def collate_records(records: Sequence[Record]) -> TargetBatch:
 
 
 def _collate_lattices(records: Sequence[LatticeRecord]) -> LatticeBatch:
-    values = [record.logp_TUC for record in records]
-    shapes = torch.tensor([value.shape[:2] for value in values])
-    ids = [record.ids_TUK for record in records]
-    return LatticeBatch(_pad(values, 0.0), _pad(ids, -1).long(), shapes[:, 0], shapes[:, 1] - 1)
+    values = [record.logp_TSC for record in records]
+    return LatticeBatch(
+        _pad(values, 0.0),
+        _pad([record.ids_TSK for record in records], -1).long(),
+        _lengths(values),
+        torch.tensor([record.labels for record in records]),
+        None if all(record.starts_T is None for record in records) else _starts(records),
+    )
+
+
+def _starts(records: Sequence[LatticeRecord]) -> Tensor:
+    """First column of each window, 0 in a whole lattice and in padding: int64 (B, T)."""
+    whole = (np.zeros(len(record.logp_TSC), np.int32) for record in records)
+    found = [z if r.starts_T is None else r.starts_T for z, r in zip(whole, records, strict=True)]
+    return _pad(found, 0).long()
 
 
 def _collate_posteriors(records: Sequence[PosteriorRecord]) -> PosteriorBatch:

@@ -4,7 +4,8 @@ The network is ``transformers``' ParakeetForRNNT, so that a trained student is a
 that ``from_pretrained`` loads and that can be a teacher itself (self-distillation chains).
 
 Shapes: B batch, N samples, F feature frames, M mel bands, T encoder frames, U labels,
-V vocabulary with blank (the last class), J joint width, D hidden size.
+S columns of a frame's window, V vocabulary with blank (the last class), J joint width, D hidden
+size.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from transformers import ParakeetEncoderConfig, ParakeetForRNNT, ParakeetRNNTCon
 from transformers.models.parakeet import ParakeetFeatureExtractor
 
 from kdcache.errors import ConfigError
+from kdcache.lattice.banded import band_columns
 from kdcache.student.augment import mask_features
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kdcache.batch import Batch
     from kdcache.corpus.tokenizer import Tokenizer
     from kdcache.student.augment import SpecAugment
@@ -29,19 +33,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StudentOutput:
-    """What one forward pass gives.
+    """What one forward pass gives; the lattice is not multiplied out before it is asked for.
 
     Attributes:
-        logits_BTUV: joint logits (B, T, U+1, V).
+        encoder_BTJ: projected encoder frames.
+        decoder_BUJ: states of the prediction network, (B, U+1, J).
+        joint: maps states and frames, broadcast against each other, to logits.
         frames_B: T of each utterance.
         hidden_BTD: last hidden states of the encoder.
         ctc_logits_BTV: logits of the auxiliary CTC head, where there is one.
     """
 
-    logits_BTUV: Tensor
+    encoder_BTJ: Tensor
+    decoder_BUJ: Tensor
+    joint: Callable[[Tensor, Tensor], Tensor]
     frames_B: Tensor
     hidden_BTD: Tensor
     ctc_logits_BTV: Tensor | None
+
+    def lattice_logits(self) -> Tensor:
+        """Logits of every node: (B, T, U+1, V)."""
+        return self.joint(self.decoder_BUJ[:, None], self.encoder_BTJ[:, :, None])
+
+    def band_logits(self, starts_BT: Tensor, width: int) -> Tensor:
+        """Logits at the nodes of a band alone, (B, T, S, V): see ``kdcache.lattice.banded``.
+
+        Args:
+            starts_BT: int64 first column of each window, for as many frames.
+            width: S.
+        """
+        batch, columns = self.decoder_BUJ.shape[:2]
+        columns_BTS = band_columns(starts_BT, width, columns)
+        rows_B11 = torch.arange(batch, device=starts_BT.device)[:, None, None]
+        return self.joint(self.decoder_BUJ[rows_B11, columns_BTS], self.encoder_BTJ[:, :, None])
 
 
 class TransducerStudent(nn.Module):
@@ -104,7 +128,7 @@ class TransducerStudent(nn.Module):
         return output
 
     def forward(self, batch: Batch, augment: SpecAugment | None = None) -> StudentOutput:
-        """Lattice logits of a batch; ``augment`` masks its features, by utterance id."""
+        """What its lattice is made of; ``augment`` masks its features, by utterance id."""
         if batch.audio_BN is None or batch.audio_lengths_B is None:
             raise ConfigError(
                 "The student needs audio, but the stream carries none; stream with audio from "
@@ -117,9 +141,9 @@ class TransducerStudent(nn.Module):
         frames = int(frames_B.max())
         hidden_BTD, encoder_BTJ = hidden_BTD[:, :frames], encoder_BTJ[:, :frames]
         decoder_BUJ = self.predict(batch.labels_BU)
-        logits = self.model.joint(decoder_BUJ[:, None], encoder_BTJ[:, :, None])
         ctc = self.ctc_head(hidden_BTD) if self.ctc_head is not None else None
-        return StudentOutput(logits, frames_B, hidden_BTD, ctc)
+        joint = self.model.joint
+        return StudentOutput(encoder_BTJ, decoder_BUJ, joint, frames_B, hidden_BTD, ctc)
 
 
 def build_student(settings: StudentSettings, tokenizer: Tokenizer) -> TransducerStudent:

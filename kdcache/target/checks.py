@@ -55,3 +55,10 @@ def check_ids(kept: np.ndarray, decoded: np.ndarray) -> None:
     """Raise ConfigError where a codec did not give the class ids back unchanged."""
     if not np.array_equal(kept, decoded):
         raise ConfigError("The codec did not give class ids back unchanged; use another.")
+
+
+def check_starts(kept: np.ndarray | None, decoded: np.ndarray | None) -> None:
+    """Raise ConfigError where a codec did not give a band's starts back unchanged."""
+    same = kept is decoded if kept is None or decoded is None else np.array_equal(kept, decoded)
+    if not same:
+        raise ConfigError("The codec did not give a band's starts back unchanged; use another.")

@@ -3,11 +3,14 @@
 With K = 0 these are the three classes of *Efficient knowledge distillation for RNN-T*
 (arXiv 2011.06110); with large K they approach the full posterior.
 
+All nodes are kept, or a band of them (``kdcache.lattice.band``): the few columns of each frame
+that the teacher's own alignments pass.
+
 The lattice T×(U+1)×V is never there as a whole: a few frames at a time are multiplied out,
 reduced on the teacher's device, and forgotten.
 
-Shapes: T encoder frames, U labels, V vocabulary with blank, J joint width, K more classes, C =
-3+K classes of a node.
+Shapes: T encoder frames, U labels, S columns of a frame's window (U+1 of the whole lattice),
+V vocabulary with blank, K more classes, C = 3+K classes of a node.
 """
 
 from __future__ import annotations
@@ -19,10 +22,19 @@ import torch
 from torch import Tensor
 
 from kdcache.codec.records import LatticeRecord
-from kdcache.errors import TeacherOutputError
-from kdcache.target.checks import check_ids, check_offered, check_rows, given, parse_top_k
+from kdcache.lattice import BandRule
+from kdcache.target.band import choose_band
+from kdcache.target.checks import (
+    check_ids,
+    check_offered,
+    check_rows,
+    check_starts,
+    given,
+    parse_top_k,
+)
 from kdcache.target.collapse import LOGIT_BUDGET, log_probabilities, split, to_numpy
 from kdcache.target.fidelity import posterior_fidelity
+from kdcache.target.nodes import chunks, next_labels
 from kdcache.target.protocol import Reduced
 
 if TYPE_CHECKING:
@@ -31,6 +43,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kdcache.codec.protocol import RecordCodec
+    from kdcache.lattice import Band
     from kdcache.teacher.protocol import LatticeLogits, TeacherOutput
     from kdcache.types import TeacherSpec
 
@@ -41,19 +54,30 @@ class LatticeTarget:
 
     Attributes:
         top_k: K, how many classes are kept beside blank and the next label; 0 or more.
+        epsilon: greatest share of an utterance's occupancy that may lie outside the band: the
+            narrowest such band is kept. ``None`` and no ``width`` keep the whole lattice.
+        width: S of the band of every utterance; with ``epsilon``, no band is wider. Where so
+            many labels a frame are spoken that no such band leads through, the narrowest is.
     """
 
     top_k: int = 0
+    epsilon: float | None = None
+    width: int | None = None
 
     kind: ClassVar[str] = "lattice"
     record: ClassVar[str] = "lattice"
 
     def __post_init__(self) -> None:
         parse_top_k(self.top_k, 0)
+        BandRule(self.epsilon, self.width)
 
     def settings(self) -> dict[str, Any]:
-        """``{"top_k": …}``."""
-        return asdict(self)
+        """``{"top_k": …}``, with what the band is asked to be where it is asked for.
+
+        A whole lattice is described as it was before there were bands, so that caches of then
+        and now are of one spec.
+        """
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def check(self, teacher: TeacherSpec) -> None:
         """Raise UnsupportedTargetError unless the teacher is a transducer."""
@@ -64,85 +88,102 @@ class LatticeTarget:
         return {"name": "log8"}
 
     def reduce(self, output: TeacherOutput, codec: RecordCodec) -> Reduced:
-        """Pack the collapsed lattice; see ``Target.reduce``."""
+        """Pack the collapsed lattice; see ``Target.reduce``.
+
+        Of a band, ``band_outside`` in the fidelity is the share of the occupancy beyond it.
+        """
         lattice = given(output.lattice, self.kind)
-        record, spread_TU = collapse_lattice(lattice, output.tokens, self.top_k)
-        check_rows(record.logp_TUC.shape[0], output.frames, "frames of the lattice")
+        check_rows(lattice.shape[0], output.frames, "frames of the lattice")
+        rule = BandRule(self.epsilon, self.width)
+        record, spread_TS, band = collapse_lattice(lattice, output.tokens, self.top_k, rule)
         columns = codec.encode(record)
         decoded = codec.decode(columns)
         assert isinstance(decoded, LatticeRecord)
-        check_ids(record.ids_TUK, decoded.ids_TUK)
-        fidelity = posterior_fidelity(record.logp_TUC, decoded.logp_TUC, spread_TU)
+        check_ids(record.ids_TSK, decoded.ids_TSK)
+        check_starts(record.starts_T, decoded.starts_T)
+        fidelity = posterior_fidelity(record.logp_TSC, decoded.logp_TSC, spread_TS)
+        if band is not None:
+            fidelity["band_outside"] = band.outside
         return Reduced(columns, fidelity)
 
 
 def collapse_lattice(
-    lattice: LatticeLogits, tokens: Sequence[int], top_k: int, budget: int = LOGIT_BUDGET
-) -> tuple[LatticeRecord, np.ndarray]:
-    """Collapse a whole lattice, a few frames at a time.
+    lattice: LatticeLogits,
+    tokens: Sequence[int],
+    top_k: int,
+    rule: BandRule | None = None,
+    budget: int = LOGIT_BUDGET,
+) -> tuple[LatticeRecord, np.ndarray, Band | None]:
+    """Collapse a lattice or the best band of it, a few frames at a time.
 
     Args:
         lattice: the teacher's.
         tokens: the U labels it is conditioned on.
         top_k: K.
+        rule: how wide a band to keep; by default the whole lattice is kept.
         budget: logits that may be in memory at once; a single frame may have more.
 
     Returns:
-        The record, and what spreading the rest of each node evenly loses: float32 (T, U+1),
-        nats.
+        The record; what spreading the rest of each node evenly loses, float32 (T, S), nats; and
+        the band, where one was asked for.
 
     Raises:
         TeacherOutputError: NaN or +inf among the logits, or shapes that do not fit.
     """
     check_rows(lattice.shape[1], len(tokens) + 1, "columns of the lattice")
     check_rows(lattice.shape[0], lattice.shape[0], "frames of the lattice")
-    parts = [
-        collapse_nodes(logits_TUV, tokens, lattice.blank, top_k)
-        for logits_TUV in _chunks(lattice, budget)
-    ]
-    logp_TUC, ids_TUK, spread_TU = map(to_numpy, zip(*parts, strict=True))
-    return LatticeRecord(logp_TUC, ids_TUK), spread_TU
+    band = None if rule is None or rule.is_whole else choose_band(lattice, tokens, rule, budget)
+    if band is None or band.width == lattice.shape[1]:
+        starts_T, columns_TS = None, None
+    else:
+        starts_T = band.starts_T
+        start_T1 = torch.from_numpy(starts_T).to(lattice.decoder_UJ.device).long()[:, None]
+        columns_TS = start_T1 + torch.arange(band.width, device=start_T1.device)
+    logp_TSC, ids_TSK, spread_TS = _collapse(lattice, tokens, top_k, budget, columns_TS)
+    return LatticeRecord(logp_TSC, ids_TSK, starts_T), spread_TS, band
+
+
+def _collapse(
+    lattice: LatticeLogits,
+    tokens: Sequence[int],
+    top_k: int,
+    budget: int,
+    columns_TS: Tensor | None,
+) -> Iterator[np.ndarray]:
+    """Log-probabilities, ids and what is lost, as of :func:`collapse_nodes`, on the host."""
+    parts = []
+    for rows, logits_TSV in chunks(lattice, budget, columns_TS):
+        next_TS = next_labels(tokens, lattice.blank, logits_TSV)[None]
+        if columns_TS is not None:
+            next_TS = next_TS[0, columns_TS[rows]]
+        next_TS = next_TS.expand(logits_TSV.shape[:2])
+        parts.append(collapse_nodes(logits_TSV, next_TS, lattice.blank, top_k))
+    return map(to_numpy, zip(*parts, strict=True))
 
 
 def collapse_nodes(
-    logits_TUV: Tensor, tokens: Sequence[int], blank: int, top_k: int
+    logits_TSV: Tensor, next_TS: Tensor, blank: int, top_k: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Collapse the nodes of some frames.
 
+    Args:
+        logits_TSV: any floating dtype.
+        next_TS: int64 next label of each node; blank where there is none, at column u = U.
+        blank: class id of blank.
+        top_k: K.
+
     Returns:
-        Log-probabilities float32 (T, U+1, 3+K), ids int32 (T, U+1, K), and what spreading the
-        rest evenly loses, float32 (T, U+1).
+        Log-probabilities float32 (T, S, 3+K), ids int32 (T, S, K), and what spreading the rest
+        evenly loses, float32 (T, S).
     """
-    vocabulary = logits_TUV.shape[-1]
-    if any(not 0 <= token < vocabulary or token == blank for token in tokens):
-        raise TeacherOutputError(
-            f"The teacher's tokens are no labels of its lattice of {vocabulary} classes."
-        )
-    logp_TUV = log_probabilities(logits_TUV)
-    # The last column has no next label: blank stands in, to be taken out twice.
-    next_U1 = torch.tensor([*tokens, blank], device=logp_TUV.device)[:, None]
-    next_TU1 = next_U1.expand(logp_TUV.shape[0], -1, -1)
-    blank_TU, label_TU = logp_TUV[..., blank], logp_TUV.gather(-1, next_TU1)[..., 0]
-    label_TU[:, -1] = float("-inf")
-    others_TUV = logp_TUV.scatter(-1, next_TU1, float("-inf"))
-    others_TUV[..., blank] = float("-inf")
-    left_U = vocabulary - 1 - (next_U1[:, 0] != blank).long()
-    more = split(others_TUV, top_k, left_U.expand(blank_TU.shape))
-    special = (blank_TU[..., None], label_TU[..., None])
-    logp_TUC = torch.cat([*special, more.logp_XK, more.rest_X[..., None]], dim=-1)
-    return logp_TUC, more.ids_XK.int(), more.spread_X
-
-
-def _chunks(lattice: LatticeLogits, budget: int) -> Iterator[Tensor]:
-    """Logits (t, U+1, V) of a few frames at a time: one, to see V, then as many as fit.
-
-    The joint network's activations (t, U+1, J) count as well, where they are the wider.
-    """
-    frames, columns = lattice.shape
-    start, count = 0, 1
-    while start < frames:
-        logits_TUV = lattice.rows(start, min(start + count, frames))
-        yield logits_TUV
-        start += count
-        width = max(logits_TUV.shape[-1], lattice.encoder_TJ.shape[-1])
-        count = max(1, budget // (columns * width))
+    logp_TSV = log_probabilities(logits_TSV)
+    next_TS1, last_TS = next_TS[..., None], next_TS == blank
+    blank_TS, label_TS = logp_TSV[..., blank], logp_TSV.gather(-1, next_TS1)[..., 0]
+    label_TS = label_TS.masked_fill(last_TS, float("-inf"))
+    others_TSV = logp_TSV.scatter(-1, next_TS1, float("-inf"))
+    others_TSV[..., blank] = float("-inf")
+    left_TS = logits_TSV.shape[-1] - 1 - (~last_TS).long()
+    more = split(others_TSV, top_k, left_TS)
+    special = (blank_TS[..., None], label_TS[..., None])
+    logp_TSC = torch.cat([*special, more.logp_XK, more.rest_X[..., None]], dim=-1)
+    return logp_TSC, more.ids_XK.int(), more.spread_X

@@ -22,8 +22,10 @@ class Reduced:
         fidelity: what was lost, as named float values. For posteriors: ``kl_mean`` and
             ``kl_max`` (nats per node or frame, over the kept classes with rest as one: what
             the codec lost) and ``kl_full_mean`` and ``kl_full_max`` (over the whole
-            vocabulary, the rest spread evenly: what keeping few classes lost as well). For
-            vectors: ``error_mean`` and ``error_max`` (absolute, in the vector's unit).
+            vocabulary, the rest spread evenly: what keeping few classes lost as well); of a
+            band of a lattice ``band_outside`` (share of the teacher's occupancy that is in
+            none of its windows). For vectors: ``error_mean`` and ``error_max`` (absolute, in
+            the vector's unit).
     """
 
     columns: dict[str, np.ndarray]

@@ -26,7 +26,8 @@ class LatticeLogits:
     Attributes:
         encoder_TJ: projected encoder frames.
         decoder_UJ: projected prediction network states, (U+1, J), the first after blank.
-        joint: maps ((t, 1, J), (1, U+1, J)) to logits (t, U+1, V).
+        joint: maps frames (t, 1, J) and states (1, U+1, J), or (t, S, J) of a window in each
+            frame, to logits (t, U+1, V) or (t, S, V).
         blank: class id of blank.
     """
 
@@ -43,6 +44,18 @@ class LatticeLogits:
     def rows(self, start: int, stop: int) -> Tensor:
         """Logits of frames ``start`` to ``stop``: (stop − start, U+1, V)."""
         return self.joint(self.encoder_TJ[start:stop, None], self.decoder_UJ[None])
+
+    def windows(self, start: int, stop: int, columns_TS: Tensor) -> Tensor:
+        """Logits of frames ``start`` to ``stop`` at some columns: (stop − start, S, V).
+
+        Args:
+            start: first frame.
+            stop: the one after the last.
+            columns_TS: int64, which columns of each of all T frames.
+        """
+        return self.joint(
+            self.encoder_TJ[start:stop, None], self.decoder_UJ[columns_TS[start:stop]]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import pytest
 
 from kdcache.codec import LatticeRecord, PosteriorRecord, VectorRecord, make_codec
 from kdcache.errors import KdcacheError
-from kdcache.testing.records import random_record
+from kdcache.testing.records import random_band, random_record
 
 if TYPE_CHECKING:
     from kdcache.codec import Record, RecordCodec
@@ -42,7 +42,10 @@ class CodecContract:
     @pytest.fixture
     def samples(self) -> list[Record]:
         """Records to pack."""
-        return [random_record(np.random.default_rng(seed), self.record) for seed in self.seeds]
+        drawn = [random_record(np.random.default_rng(seed), self.record) for seed in self.seeds]
+        if self.record == "lattice":
+            drawn += [random_band(np.random.default_rng(seed)) for seed in self.seeds]
+        return drawn
 
     def test_arrays_are_as_columns_says(self, codec: RecordCodec, samples: list[Record]) -> None:
         """Names, dtypes, axes, and memory that can be written as it is."""
@@ -76,11 +79,12 @@ class CodecContract:
                 assert np.abs(total - 1).max(initial=0) < 1e-5
 
     def test_ids_are_exact(self, codec: RecordCodec, samples: list[Record]) -> None:
-        """Class ids come back as they were."""
+        """Class ids come back as they were, and so do the starts of a band's windows."""
         for sample in samples:
             decoded = codec.decode(codec.encode(sample))
             if isinstance(sample, LatticeRecord) and isinstance(decoded, LatticeRecord):
-                assert np.array_equal(sample.ids_TUK, decoded.ids_TUK)
+                assert np.array_equal(sample.ids_TSK, decoded.ids_TSK)
+                assert same_starts(sample, decoded)
             if isinstance(sample, PosteriorRecord) and isinstance(decoded, PosteriorRecord):
                 assert np.array_equal(sample.ids_NK, decoded.ids_NK)
 
@@ -123,14 +127,21 @@ class CodecContract:
 def values_of(record: Record) -> np.ndarray:
     """The float array of a record."""
     if isinstance(record, LatticeRecord):
-        return record.logp_TUC
+        return record.logp_TSC
     return record.logp_NC if isinstance(record, PosteriorRecord) else record.values_TD
 
 
 def with_values(record: Record, values: np.ndarray) -> Record:
     """The record with another float array."""
     if isinstance(record, LatticeRecord):
-        return LatticeRecord(values, record.ids_TUK)
+        return LatticeRecord(values, record.ids_TSK, record.starts_T)
     if isinstance(record, PosteriorRecord):
         return PosteriorRecord(values, record.ids_NK)
     return VectorRecord(values)
+
+
+def same_starts(one: LatticeRecord, other: LatticeRecord) -> bool:
+    """Whether two lattices are both whole, or bands of the same windows."""
+    if one.starts_T is None or other.starts_T is None:
+        return one.starts_T is other.starts_T
+    return np.array_equal(one.starts_T, other.starts_T)

@@ -49,6 +49,18 @@ def random_lattice(
     return LatticeRecord(normalise(logits), ids)
 
 
+def random_band(rng: np.random.Generator, kept: int = 2, vocab: int = 100) -> LatticeRecord:
+    """A small banded lattice, T, U and S random too; a row without label at column U."""
+    frames, width = int(rng.integers(1, 12)), int(rng.integers(2, 6))
+    steps_T = rng.integers(0, width, size=frames)
+    steps_T[0] = 0
+    starts_T = steps_T.cumsum().astype(np.int32)
+    logits = rng.normal(size=(frames, width, kept + 3)) * 4
+    logits[starts_T == starts_T[-1], -1, 1] = -np.inf
+    ids = _distinct_ids(rng, (frames, width), kept, vocab)
+    return LatticeRecord(normalise(logits), ids, starts_T)
+
+
 def random_posterior(
     rng: np.random.Generator, length: int, kept: int, vocab: int = 100
 ) -> PosteriorRecord:
@@ -85,9 +97,18 @@ def records(kind: str) -> SearchStrategy[Record]:
 def _lattices(draw: Any) -> Record:
     from hypothesis import strategies as st
 
-    frames, labels, kept = draw(st.integers(0, 4)), draw(st.integers(0, 3)), draw(st.integers(0, 5))
-    logp_TUC = _draw_logp(draw, (frames, labels + 1, kept + 3))
-    return LatticeRecord(logp_TUC, _draw_ids(draw, (frames, labels + 1, kept)))
+    frames, width, kept = draw(st.integers(0, 4)), draw(st.integers(1, 4)), draw(st.integers(0, 5))
+    logp_TSC = _draw_logp(draw, (frames, width, kept + 3))
+    starts_T = draw(st.none() | _starts(frames, width)) if frames else None
+    return LatticeRecord(logp_TSC, _draw_ids(draw, (frames, width, kept)), starts_T)
+
+
+def _starts(frames: int, width: int) -> SearchStrategy[np.ndarray]:
+    """Starts of connected windows."""
+    from hypothesis import strategies as st
+
+    steps = st.lists(st.integers(0, width - 1), min_size=frames - 1, max_size=frames - 1)
+    return steps.map(lambda found: np.cumsum([0, *found]).astype(np.int32))
 
 
 def _posteriors(draw: Any) -> Record:

@@ -136,8 +136,8 @@ class StoreContract:
         expected, found = codec.decode(own), open_cache(writer.location).read_target("a", "lattice")
         assert isinstance(expected, LatticeRecord)
         assert isinstance(found, LatticeRecord)
-        assert np.array_equal(expected.logp_TUC, found.logp_TUC)
-        assert np.array_equal(expected.ids_TUK, found.ids_TUK)
+        assert np.array_equal(expected.logp_TSC, found.logp_TSC)
+        assert np.array_equal(expected.ids_TSK, found.ids_TSK)
 
     def test_an_empty_cache_is_a_cache(self, writer: CacheWriter) -> None:
         """Created, nothing committed yet."""

@@ -17,6 +17,7 @@ import math
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import torch
 
 from kdcache.errors import AudioError, TranscriptError, UtteranceError
 from kdcache.teacher.protocol import Teacher
@@ -24,8 +25,6 @@ from kdcache.types import TeacherKind, TeacherSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import torch
 
     from kdcache.teacher.protocol import TeacherOutput
 
@@ -116,6 +115,18 @@ class TeacherContract:
             assert output.tokens == labels
             for name in found.keys() & shapes.keys():
                 assert tuple(found[name].shape) == shapes[name], name
+
+    def test_some_nodes_as_among_all(self, teacher: Teacher) -> None:
+        """The joint network takes a window of states in each frame, too."""
+        for output in self.outputs(teacher):
+            if output.lattice is not None:
+                frames, columns = output.lattice.shape
+                start_T = torch.arange(frames).clamp(max=max(columns - 2, 0))
+                columns_TS = start_T[:, None] + torch.arange(min(columns, 2))
+                expected = output.lattice.rows(0, frames)[torch.arange(frames)[:, None], columns_TS]
+                found = output.lattice.windows(0, frames, columns_TS)
+                assert found.shape == expected.shape
+                assert (found - expected).abs().max().item() <= self.tolerance
 
     def test_frames_follow_the_frame_shift(self, teacher: Teacher) -> None:
         """T is the duration over the frame shift, but for the edges."""

@@ -99,10 +99,15 @@ def prepare(settings: TrainSettings) -> None:
 
 
 def _check_same_run(settings: TrainSettings) -> None:
+    from kdcache.train.settings import TrainSettings
+
     path = settings.out / "config.json"
     if not path.is_file():
         return
-    before, now = json.loads(path.read_text(encoding="utf-8")), _comparable(settings)
+    noted = json.loads(path.read_text(encoding="utf-8"))
+    # A setting that is younger than the run has its default, so that the run goes on.
+    before = _comparable(TrainSettings.model_validate({**noted, "out": settings.out}))
+    now = _comparable(settings)
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise ConfigError(

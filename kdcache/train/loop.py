@@ -125,7 +125,8 @@ class Trainer:
     def _log(
         self, step: Step, totals: dict[str, torch.Tensor], rate: float, norm: torch.Tensor
     ) -> None:
-        names = sorted(name for name, weight in self._settings.loss if weight)
+        weights = self._settings.loss.weights()
+        names = sorted(weights)
         zero = torch.zeros((), device=self._world.device)
         values = torch.stack([totals.get(name, zero) for name in names])
         summed = dict(zip(names, self._world.sum(values).tolist(), strict=True))
@@ -135,7 +136,7 @@ class Trainer:
         record = {
             "step": self.step,
             "epoch": step.epoch,
-            "loss": sum(getattr(self._settings.loss, k) * v for k, v in summed.items()),
+            "loss": sum(weights[name] * value for name, value in summed.items()),
             **summed,
             "learning_rate": rate,
             "gradient_norm": float(norm),

@@ -6,6 +6,10 @@
 utterance in nats; the step's loss is their sum over all utterances of the step, on all
 workers, divided by the number of these utterances. So it does not matter how a step is cut
 into micro-batches.
+
+Where the cached lattice is a band, KL_lattice is over the band's nodes. L_RNNT is over the whole
+lattice all the same, unless it is asked to stay in the band (``loss.rnnt_in_band``): then nothing
+needs the other nodes, and the joint network is evaluated at T×S of them instead of T×U.
 """
 
 from __future__ import annotations
@@ -48,7 +52,7 @@ def loss_terms(
         terms |= _lattice_terms(output, batch, blank, weights)
     elif weights.rnnt:
         terms["rnnt"] = rnnt_loss(
-            output.logits_BTUV,
+            output.lattice_logits(),
             batch.labels_BU,
             output.frames_B,
             batch.label_lengths_B,
@@ -75,10 +79,22 @@ def _lattice_terms(
 ) -> dict[str, Tensor]:
     """RNN-T loss and lattice KL from one pass over the vocabulary."""
     target = batch.lattice
+    in_band = target.starts_BT is not None and (weights.rnnt_in_band or not weights.rnnt)
     _check_lengths(batch.ids, "frames", target.frames_B, output.frames_B)
     _check_lengths(batch.ids, "labels", target.labels_B, batch.label_lengths_B)
+    if in_band:
+        assert target.starts_BT is not None
+        logits_BTXV = output.band_logits(target.starts_BT, target.logp_BTSC.shape[2])
+    else:
+        logits_BTXV = output.lattice_logits()
     found = transducer_kd_loss(
-        output.logits_BTUV, target, batch.labels_BU, blank, beta=1.0, reduction="none"
+        logits_BTXV,
+        target,
+        batch.labels_BU,
+        blank,
+        beta=1.0,
+        reduction="none",
+        nodes="band" if in_band else "lattice",
     )
     terms = {"rnnt": found.rnnt, "lattice_kl": found.kl}
     return {name: values_B for name, values_B in terms.items() if getattr(weights, name)}

@@ -32,7 +32,7 @@ class DataSettings(Settings):
 
 
 class LossSettings(Settings):
-    """Weights of the terms of the loss; a term with weight 0 is not computed."""
+    """Weights of the terms of the loss; a term with weight 0 is not computed. And over what."""
 
     rnnt: float = Field(default=1.0, ge=0)
     """RNN-T loss, nats per utterance."""
@@ -47,6 +47,17 @@ class LossSettings(Settings):
 
     ctc: float = Field(default=0.0, ge=0)
     """CTC loss of the auxiliary head; needs ``student.ctc_head``."""
+
+    rnnt_in_band: bool = False
+    """Confine the RNN-T loss to alignments within the band of the cached ``lattice``, where that
+    is banded and ``lattice_kl`` is not 0. The joint network is then evaluated at the band's nodes
+    alone: width ÷ (labels + 1) of time and memory, and alignments that the teacher thought
+    improbable are not learnt from."""
+
+    def weights(self) -> dict[str, float]:
+        """The terms by name whose weight is not 0."""
+        terms = {name: value for name, value in self if name != "rnnt_in_band"}
+        return {name: float(weight) for name, weight in terms.items() if weight}
 
 
 class OptimSettings(Settings):

@@ -22,9 +22,10 @@ import pytest
 import torch
 
 from kdcache.codec.records import LatticeRecord
-from kdcache.lattice import node_mask
+from kdcache.lattice import BandRule, node_mask
+from kdcache.lattice.banded import at_band, band_widths
 from kdcache.loss import collapse_lattice, lattice_kl, live_lattice_kl
-from kdcache.loss.lattice import student_classes
+from kdcache.loss.classes import student_classes
 from kdcache.store import CacheSpec, PackedUtterance, create_or_open, open_cache
 from kdcache.stream import stream_cache
 from kdcache.target import make_target, target_spec
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from kdcache.batch import Batch
+    from kdcache.batch import Batch, LatticeBatch
     from kdcache.store import Cache
     from kdcache.teacher import Teacher
 
@@ -58,9 +59,15 @@ def outputs_of(teacher: Teacher) -> dict[str, Any]:
 
 
 def build_cache(
-    teacher: Teacher, outputs: dict[str, Any], path: Path, layout: str, codec: str, top_k: int
+    teacher: Teacher,
+    outputs: dict[str, Any],
+    path: Path,
+    layout: str,
+    codec: str,
+    top_k: int,
+    **band: Any,
 ) -> Cache:
-    target = target_spec({"kind": "lattice", "top_k": top_k, "codec": {"name": codec}})
+    target = target_spec({"kind": "lattice", "top_k": top_k, "codec": {"name": codec}, **band})
     spec = CacheSpec(teacher.spec, teacher.tokenizer.fingerprint, (target,)).normalised()
     writer = create_or_open(path, spec, layout, teacher.tokenizer.files())
     packed = []
@@ -82,35 +89,42 @@ def build_cache(
 
 def padded_logits(outputs: dict[str, Any], batch: Batch) -> Tensor:
     """The live teacher's lattices in the batch's order, padded with zeros."""
-    shape = batch.lattice.logp_BTUC.shape
+    frames, columns = int(batch.lattice.frames_B.max()), int(batch.lattice.labels_B.max()) + 1
     classes = next(iter(outputs.values())).lattice.rows(0, 1).shape[-1]
-    padded_BTUV = torch.zeros((*shape[:3], classes))
+    padded_BTUV = torch.zeros((len(batch), frames, columns, classes))
     for row, name in enumerate(batch.ids):
         logits_TUV = outputs[name].lattice.rows(0, outputs[name].frames)
         padded_BTUV[row, : logits_TUV.shape[0], : logits_TUV.shape[1]] = logits_TUV
     return padded_BTUV
 
 
+def columns_of(target: LatticeBatch) -> Tensor:
+    """S of each utterance: (B,)."""
+    if target.starts_BT is None:
+        return target.labels_B + 1
+    return band_widths(target.starts_BT, target.frames_B, target.labels_B)
+
+
 def stated_bounds(
-    cache: Cache, batch: Batch, live_BTUC: Tensor, student_BTUC: Tensor
+    cache: Cache, batch: Batch, live_BTSC: Tensor, student_BTSC: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Bounds on each utterance's loss (B,) and on the gradient at each class."""
-    error_BTUC = torch.zeros_like(live_BTUC)
+    error_BTSC = torch.zeros_like(live_BTSC)
     for row in range(len(batch)):
-        frames, columns = int(batch.lattice.frames_B[row]), int(batch.lattice.labels_B[row]) + 1
+        frames, columns = int(batch.lattice.frames_B[row]), int(columns_of(batch.lattice)[row])
         record = LatticeRecord(
-            live_BTUC[row, :frames, :columns].numpy(),
-            batch.lattice.ids_BTUK[row, :frames, :columns].numpy().astype(np.int32),
+            live_BTSC[row, :frames, :columns].numpy(),
+            batch.lattice.ids_BTSK[row, :frames, :columns].numpy().astype(np.int32),
         )
         bound = cache.codec("lattice").error_bound(record)
-        error_BTUC[row, :frames, :columns] = torch.from_numpy(np.asarray(bound, np.float32))
-    there_BTUC = error_BTUC.isfinite() & live_BTUC.isfinite()
-    error_BTUC = error_BTUC.where(there_BTUC, torch.tensor(0.0))
-    log_q = live_BTUC.where(there_BTUC, torch.tensor(0.0))
-    log_p = student_BTUC.where(there_BTUC, torch.tensor(0.0))
-    q = log_q.exp() * there_BTUC
-    moved = q * torch.expm1(error_BTUC)
-    loss = moved * (log_p.abs() + log_q.abs()) + q * error_BTUC.exp() * error_BTUC
+        error_BTSC[row, :frames, :columns] = torch.from_numpy(np.asarray(bound, np.float32))
+    there_BTSC = error_BTSC.isfinite() & live_BTSC.isfinite()
+    error_BTSC = error_BTSC.where(there_BTSC, torch.tensor(0.0))
+    log_q = live_BTSC.where(there_BTSC, torch.tensor(0.0))
+    log_p = student_BTSC.where(there_BTSC, torch.tensor(0.0))
+    q = log_q.exp() * there_BTSC
+    moved = q * torch.expm1(error_BTSC)
+    loss = moved * (log_p.abs() + log_q.abs()) + q * error_BTSC.exp() * error_BTSC
     return loss.sum((1, 2, 3)), moved
 
 
@@ -137,9 +151,9 @@ def test_value_and_gradient(
 
     live_classes = collapse_lattice(live_logits, batch.labels_BU, *lengths, blank, top_k)
     real_BTU = node_mask(*lengths, *live_logits.shape[1:3])
-    assert torch.equal(live_classes.ids_BTUK[real_BTU], batch.lattice.ids_BTUK[real_BTU])
+    assert torch.equal(live_classes.ids_BTSK[real_BTU], batch.lattice.ids_BTSK[real_BTU])
     log_p = student_classes(student, batch.lattice, batch.labels_BU, blank)
-    loss_bound_B, gradient_bound = stated_bounds(cache, batch, live_classes.logp_BTUC, log_p)
+    loss_bound_B, gradient_bound = stated_bounds(cache, batch, live_classes.logp_BTSC, log_p)
 
     assert (loss_bound_B > 0).all()
     assert ((cached_B - live_B).abs() <= loss_bound_B + 1e-4 * live_B.abs()).all()
@@ -148,6 +162,59 @@ def test_value_and_gradient(
     # Summed over a node's classes, each class's share of the rest included.
     difference_BTU = (cached_student.grad - live_student.grad).abs().sum(-1)
     assert (difference_BTU <= gradient_bound.sum(-1) + 1e-5).all()
+
+
+@pytest.mark.parametrize("layout", ["zarr", "webdataset"])
+@pytest.mark.parametrize(
+    ("codec", "top_k", "band"),
+    [
+        ("log8", 0, {"width": 3}),
+        ("log8", 3, {"epsilon": 0.02}),
+        ("fp16", 2, {"epsilon": 0.3, "width": 4}),
+    ],
+)
+def test_value_and_gradient_of_a_band(
+    teacher: Teacher, tmp_path: Path, layout: str, codec: str, top_k: int, band: dict[str, Any]
+) -> None:
+    outputs = outputs_of(teacher)
+    cache = build_cache(teacher, outputs, tmp_path / "cache", layout, codec, top_k, **band)
+    (batch,) = stream_cache(cache, batch_seconds=100)
+    target, blank, rule = batch.lattice, teacher.spec.blank_id, BandRule(**band)
+    assert blank is not None
+    live_logits, lengths = padded_logits(outputs, batch), (target.frames_B, target.labels_B)
+    live = collapse_lattice(live_logits, batch.labels_BU, *lengths, blank, top_k, rule)
+    assert target.starts_BT is not None
+    assert live.starts_BT is not None
+    assert torch.equal(live.starts_BT, target.starts_BT)
+    width = target.logp_BTSC.shape[2]
+    assert width < live_logits.shape[2]
+
+    student = torch.randn(live_logits.shape, generator=torch.Generator().manual_seed(5))
+    cached_student = at_band(student, target.starts_BT, width).requires_grad_()
+    live_student = student.clone().requires_grad_()
+    cached_B = lattice_kl(
+        cached_student, target, batch.labels_BU, blank, reduction="none", nodes="band"
+    )
+    live_B = live_lattice_kl(
+        live_student, live_logits, batch.labels_BU, *lengths, blank, top_k, "none", band=rule
+    )
+    cached_B.sum().backward()
+    live_B.sum().backward()
+
+    log_p = student_classes(student, target, batch.labels_BU, blank)
+    loss_bound_B, gradient_bound = stated_bounds(cache, batch, live.logp_BTSC, log_p)
+    assert (loss_bound_B > 0).all()
+    assert ((cached_B - live_B).abs() <= loss_bound_B + 1e-4 * live_B.abs()).all()
+    assert cached_student.grad is not None
+    assert live_student.grad is not None
+    expected_grad = at_band(live_student.grad, target.starts_BT, width)
+    real_BTS = node_mask(target.frames_B, columns_of(target) - 1, *expected_grad.shape[1:3])
+    difference_BTS = (cached_student.grad - expected_grad).abs().sum(-1)
+    assert (difference_BTS <= gradient_bound.sum(-1) + 1e-5)[real_BTS].all()
+    assert (cached_student.grad[~real_BTS] == 0).all()
+    # The live gradient is nowhere but in the band.
+    inside = expected_grad[real_BTS].abs().sum()
+    torch.testing.assert_close(live_student.grad.abs().sum(), inside)
 
 
 def test_the_bound_is_tight_enough_to_mean_something(teacher: Teacher, tmp_path: Path) -> None:
@@ -185,7 +252,7 @@ def test_another_teacher_would_be_noticed(teacher: Teacher, tmp_path: Path) -> N
         assert student.grad is not None
         gradients.append(student.grad)
     own = student_classes(torch.zeros_like(logits), batch.lattice, batch.labels_BU, blank)
-    _, gradient_bound = stated_bounds(cache, batch, live.logp_BTUC, own)
+    _, gradient_bound = stated_bounds(cache, batch, live.logp_BTSC, own)
     difference_BTU = (gradients[0] - gradients[1]).abs().sum(-1)
     real_BTU = node_mask(*lengths, *logits.shape[1:3])
     assert (difference_BTU > 2 * gradient_bound.sum(-1))[real_BTU].float().mean() > 0.5

@@ -81,7 +81,7 @@ def test_any_layout_and_number_of_actors_give_the_same_content(transducer):
     cache = open_cache(transducer / "zarr")
     for utterance in read_manifest(transducer / "wav" / "manifest.jsonl"):
         record = cache[utterance.id]["lattice"]
-        total = np.logaddexp.reduce(record.logp_TUC, axis=-1)
+        total = np.logaddexp.reduce(record.logp_TSC, axis=-1)
         np.testing.assert_allclose(total, 0.0, atol=1e-4)
     assert reports[0].hours == pytest.approx(sum(LENGTHS) / 8000 / 3600)
     assert reports[0].bytes == cache.nbytes

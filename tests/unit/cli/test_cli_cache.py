@@ -142,7 +142,7 @@ def test_what_inspect_says_of_python_is_true(cache: Path) -> None:
 
     names: dict[str, Any] = {"kdcache": kdcache}
     exec("\n".join(program), names)
-    assert names["record"].logp_TUC.shape == (5, 3, 5)
+    assert names["record"].logp_TSC.shape == (5, 3, 5)
 
 
 def test_inspect_as_json(cache: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,19 @@ import pytest
 
 from kdcache.codec import LatticeRecord, PosteriorRecord, VectorRecord, check_vocabulary, make_codec
 from kdcache.codec.ids import pack_ids, unpack_ids
+from kdcache.codec.starts import pack_starts, unpack_starts
 from kdcache.errors import ConfigError, TeacherOutputError
-from kdcache.testing.records import random_lattice, random_logp, random_posterior, random_vector
+from kdcache.testing.records import (
+    random_band,
+    random_lattice,
+    random_logp,
+    random_posterior,
+    random_vector,
+)
 
 RNG = np.random.default_rng
+BEFORE_BANDS = "6f4851977f94e425cb6cf8c1504c0fcaa09c807101451da91fd1b3d9eaad970b"
+"""Of what kdcache 0.1.0 made of the same record."""
 
 
 def test_a_lattice_without_kept_classes_has_no_ids() -> None:
@@ -23,8 +33,8 @@ def test_a_lattice_without_kept_classes_has_no_ids() -> None:
     assert codec.columns()["ids"].optional
     decoded = codec.decode(arrays)
     assert isinstance(decoded, LatticeRecord)
-    assert decoded.ids_TUK.shape == (5, 4, 0)
-    assert decoded.ids_TUK.dtype == np.int32
+    assert decoded.ids_TSK.shape == (5, 4, 0)
+    assert decoded.ids_TSK.dtype == np.int32
 
 
 def test_a_lattice_is_stored_in_a_byte_a_class_and_two_an_id() -> None:
@@ -39,8 +49,59 @@ def test_no_label_in_the_last_column_stays_so() -> None:
         codec = make_codec("lattice", {"name": name})
         decoded = codec.decode(codec.encode(random_lattice(RNG(1), 6, 3, kept=1)))
         assert isinstance(decoded, LatticeRecord)
-        assert np.isneginf(decoded.logp_TUC[:, 3, 1]).all()
-        assert np.isfinite(decoded.logp_TUC[:, :3, 1]).all()
+        assert np.isneginf(decoded.logp_TSC[:, 3, 1]).all()
+        assert np.isfinite(decoded.logp_TSC[:, :3, 1]).all()
+
+
+def test_a_whole_lattice_has_no_starts() -> None:
+    codec = make_codec("lattice", {"name": "log8"})
+    whole, band = random_lattice(RNG(0), 5, 3, kept=1), random_band(RNG(0), kept=1)
+    assert codec.columns()["starts"].optional
+    assert codec.encode(whole).keys() == {"logp", "ids"}
+    assert codec.encode(band).keys() == {"logp", "ids", "starts"}
+    decoded = codec.decode(codec.encode(whole))
+    assert isinstance(decoded, LatticeRecord)
+    assert decoded.starts_T is None
+
+
+def test_whole_lattices_are_packed_as_before_there_were_bands() -> None:
+    """To the byte: caches of then and now are one."""
+    arrays = make_codec("lattice", {"name": "log8"}).encode(random_lattice(RNG(7), 4, 2, kept=1))
+    digest = hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays)))
+    assert digest.hexdigest() == BEFORE_BANDS
+
+
+def test_a_band_knows_its_labels() -> None:
+    logp, ids = random_logp(RNG(0), (3, 4, 3)), np.zeros((3, 4, 0), np.int32)
+    assert LatticeRecord(logp, ids).labels == 3
+    assert LatticeRecord(logp, ids, np.array([0, 2, 5], np.int32)).labels == 8
+    assert random_lattice(RNG(0), 5, 0, kept=1).labels == 0
+
+
+def test_starts_are_a_bit_a_frame_and_a_bit_a_column() -> None:
+    # Windows at 0, 2, 2 and 5: 0, 110, 0, 1110.
+    codes = pack_starts(np.array([0, 2, 2, 5]))
+    assert [f"{code:08b}" for code in codes] == ["01100111", "00000000"]
+    assert unpack_starts(codes, 4).tolist() == [0, 2, 2, 5]
+    assert unpack_starts(codes, 4).dtype == np.int32
+    assert pack_starts(np.zeros(0, np.int32)).size == 0
+    assert unpack_starts(np.zeros(0, np.uint8), 0).size == 0
+
+
+@pytest.mark.parametrize("starts", [[1, 2], [0, 2, 1], [-1, 0], [[0]]])
+def test_starts_that_cannot_be_are_refused(starts: Any) -> None:
+    with pytest.raises(TeacherOutputError, match="begin with 0 and do not decrease"):
+        pack_starts(np.array(starts))
+
+
+@pytest.mark.parametrize("starts", [[0, 1], [0, 1, 1, 2], [0, 1, 4], [0, 1, 0], [1, 1, 1]])
+def test_windows_that_are_no_band_are_refused(starts: list[int]) -> None:
+    logp, ids = random_logp(RNG(0), (3, 3, 3)), np.zeros((3, 3, 0), np.int32)
+    record = LatticeRecord(logp, ids, np.array(starts, np.int32))
+    codec = make_codec("lattice", {"name": "fp16"})
+    for method in (codec.encode, codec.error_bound):
+        with pytest.raises(TeacherOutputError, match="expected 3 starts of windows of 3 columns"):
+            method(record)
 
 
 def test_absent_ids_come_back_as_minus_one() -> None:

@@ -41,7 +41,7 @@ def naive_kl(case: Case, more: Tensor) -> list[float]:
 def test_value_is_the_formula(ragged: Case, top_k: int) -> None:
     target = ragged.target(top_k)
     found = lattice_kl(ragged.student, target, ragged.labels, 0, "none")
-    assert found.tolist() == pytest.approx(naive_kl(ragged, target.ids_BTUK), rel=1e-6)
+    assert found.tolist() == pytest.approx(naive_kl(ragged, target.ids_BTSK), rel=1e-6)
 
 
 @pytest.mark.parametrize("top_k", [0, 1, 3])
@@ -95,7 +95,7 @@ def test_rows_of_a_batch_are_what_they_are_alone(ragged: Case) -> None:
         part = (slice(row, row + 1), slice(0, frames), slice(0, length + 1))
         one = slice(row, row + 1)
         alone = LatticeBatch(
-            target.logp_BTUC[part], target.ids_BTUK[part], ragged.frames[one], ragged.lengths[one]
+            target.logp_BTSC[part], target.ids_BTSK[part], ragged.frames[one], ragged.lengths[one]
         )
         labels = ragged.labels[one, :length]
         loss = lattice_kl(ragged.student[part], alone, labels, 0, "none")
@@ -111,7 +111,7 @@ def test_padding_has_no_say_and_no_gradient(ragged: Case, filler: float) -> None
     for row, (frames, length) in enumerate(zip(ragged.frames, ragged.lengths, strict=True)):
         padding[row, :frames, : length + 1] = False
     dirty = ragged.student.masked_fill(padding[..., None], filler).requires_grad_()
-    spoilt = replace(target, logp_BTUC=target.logp_BTUC.masked_fill(padding[..., None], filler))
+    spoilt = replace(target, logp_BTSC=target.logp_BTSC.masked_fill(padding[..., None], filler))
     spoilt_loss = lattice_kl(dirty, spoilt, ragged.labels, 0, "none")
     assert torch.equal(loss, spoilt_loss)
     grad = gradient(spoilt_loss, dirty)
@@ -144,8 +144,8 @@ def test_classes_of_teacher_probability_zero_contribute_nothing() -> None:
 
 def test_missing_ids_are_ignored(ragged: Case) -> None:
     narrow, wide = ragged.target(2), ragged.target(9)
-    assert (wide.ids_BTUK == -1).any()
-    assert wide.logp_BTUC[wide.ids_BTUK[..., -1] == -1][0, -2].isneginf()
+    assert (wide.ids_BTSK == -1).any()
+    assert wide.logp_BTSC[wide.ids_BTSK[..., -1] == -1][0, -2].isneginf()
     full = lattice_kl(ragged.student, ragged.target(5), ragged.labels, 0, "none")
     torch.testing.assert_close(lattice_kl(ragged.student, wide, ragged.labels, 0, "none"), full)
     assert (lattice_kl(ragged.student, narrow, ragged.labels, 0, "none") <= full + 1e-12).all()
@@ -165,7 +165,7 @@ def test_nan_reaches_its_own_utterance_only(ragged: Case, of: str) -> None:
     if of == "student":
         student[2, 1, 0, 3] = float("nan")
     else:
-        target.logp_BTUC[2, 1, 0] = float("nan")
+        target.logp_BTSC[2, 1, 0] = float("nan")
     student.requires_grad_()
     loss = lattice_kl(student, target, ragged.labels, 0, "none")
     assert loss.isnan().tolist() == [False, False, True, False]
@@ -189,7 +189,7 @@ def test_reductions_and_normalisers(ragged: Case) -> None:
 def test_float32_is_near_float64() -> None:
     exact = random_case([60], [20], vocab=30)
     target = exact.target(4)
-    coarse = replace(target, logp_BTUC=target.logp_BTUC.float())
+    coarse = replace(target, logp_BTSC=target.logp_BTSC.float())
     student, narrow = exact.student.requires_grad_(), exact.student.detach().float()
     narrow.requires_grad_()
     expected = lattice_kl(student, target, exact.labels, 0)
@@ -228,20 +228,20 @@ def test_the_target_is_not_changed(ragged: Case) -> None:
     target, again = ragged.target(2), ragged.target(2)
     student = ragged.student.clone().requires_grad_()
     transducer_kd_loss(student, target, ragged.labels, 0, 0.5).total.backward()
-    assert torch.equal(target.logp_BTUC, again.logp_BTUC)
-    assert torch.equal(target.ids_BTUK, again.ids_BTUK)
+    assert torch.equal(target.logp_BTSC, again.logp_BTSC)
+    assert torch.equal(target.ids_BTSK, again.ids_BTSK)
 
 
 def test_bad_input_is_one_sentence(ragged: Case) -> None:
     target = ragged.target(2)
-    other, few = target.ids_BTUK.clone(), target.ids_BTUK[..., :1]
+    other, few = target.ids_BTSK.clone(), target.ids_BTSK[..., :1]
     other[0, 0, 0, 1] = 9
     with pytest.raises(InputError, match="Class id 9 is outside the vocabulary of 6"):
-        lattice_kl(ragged.student, replace(target, ids_BTUK=other), ragged.labels, 0)
+        lattice_kl(ragged.student, replace(target, ids_BTSK=other), ragged.labels, 0)
     with pytest.raises(InputError, match="must have the same frames and labels"):
         lattice_kl(ragged.student[:, :2], target, ragged.labels, 0)
     with pytest.raises(InputError, match="K \\+ 3"):
-        lattice_kl(ragged.student, replace(target, ids_BTUK=few), ragged.labels, 0)
+        lattice_kl(ragged.student, replace(target, ids_BTSK=few), ragged.labels, 0)
     with pytest.raises(ConfigError, match="normalise is 'node'.*Did you mean 'nodes'"):
         lattice_kl(ragged.student, target, ragged.labels, 0, "mean", "node")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="reduction is 'avg'"):
@@ -250,5 +250,5 @@ def test_bad_input_is_one_sentence(ragged: Case) -> None:
 
 def test_no_kept_class_repeats_blank_or_label(ragged: Case) -> None:
     ids = node_ids(ragged.labels, 0, ragged.student.shape, ragged.lengths)
-    more = ragged.target(3).ids_BTUK
+    more = ragged.target(3).ids_BTSK
     assert not ((more[..., None] == ids[..., None, :]) & (more >= 0)[..., None]).any()

@@ -27,9 +27,9 @@ def test_live_equals_cached_where_nothing_is_lost(ragged: Case, top_k: int) -> N
 def test_rounding_of_the_target_bounds_the_difference(ragged: Case) -> None:
     student, target, step = ragged.student.clone().requires_grad_(), ragged.target(), 1e-3
     generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(target.logp_BTUC.shape, generator=generator).double() * step
-    logp = target.logp_BTUC + noise
-    rounded = replace(target, logp_BTUC=logp - logp.logsumexp(-1, keepdim=True))
+    noise = torch.rand(target.logp_BTSC.shape, generator=generator).double() * step
+    logp = target.logp_BTSC + noise
+    rounded = replace(target, logp_BTSC=logp - logp.logsumexp(-1, keepdim=True))
     cached = lattice_kl(student, rounded, ragged.labels, 0, "none")
     exact = live(ragged, student)
     # A class moves by at most e^step, so the gradient p − q does by at most that share of q.
@@ -106,9 +106,9 @@ def test_collapsed_lattice_is_a_distribution(ragged: Case) -> None:
     target = collapse_lattice(
         ragged.teacher.requires_grad_(), ragged.labels, ragged.frames, ragged.lengths, 0, 2
     )
-    assert not target.logp_BTUC.requires_grad
+    assert not target.logp_BTSC.requires_grad
     for row, (frames, length) in enumerate(zip(ragged.frames, ragged.lengths, strict=True)):
-        real = target.logp_BTUC[row, :frames, : length + 1]
+        real = target.logp_BTSC[row, :frames, : length + 1]
         torch.testing.assert_close(real.logsumexp(-1), torch.zeros(real.shape[:2]).double())
         assert real[:, length, 1].isneginf().all()
         assert (real[..., 2] >= real[..., 3]).all()

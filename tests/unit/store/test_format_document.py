@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kdcache.store import create_or_open, open_cache
+from kdcache.codec import LatticeRecord
+from kdcache.store import CacheSpec, PackedUtterance, create_or_open, open_cache
+from kdcache.testing.records import random_band
 from kdcache.testing.samples import TOKENIZER_FILES, sample_failed, sample_packed, sample_spec
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "format.md"
@@ -27,8 +30,17 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer = create_or_open(directory / "runs" / name, sample_spec(), layout, TOKENIZER_FILES)
         for unit in ("u0", "u1"):
             packed = [sample_packed(writer.spec, f"{unit}-{i}") for i in range(2)]
+            if unit == "u0":
+                packed[0] = banded(writer.spec, packed[0])
             writer.commit(unit, packed, [sample_failed(f"{unit}-bad")], "x")
     return directory
+
+
+def banded(spec: CacheSpec, item: PackedUtterance) -> PackedUtterance:
+    """The utterance with a band of a lattice."""
+    arrays = spec.codec("lattice").encode(random_band(np.random.default_rng(3)))
+    columns = {f"lattice.{name}": array for name, array in arrays.items()}
+    return replace(item, columns={**item.columns, **columns})
 
 
 def blocks() -> list[str]:
@@ -46,15 +58,20 @@ def run(code: str, directory: Path) -> str:
 def test_numpy_and_pyarrow_are_enough(directory: Path) -> None:
     check = (
         "import sys\nassert not {'kdcache', 'torch', 'zarr', 'webdataset'} & sys.modules.keys()\n"
-        "np.save('decoded.npy', logp)\n"
+        "np.savez('decoded.npz', logp=logp, starts=starts)\n"
     )
-    printed = run(blocks()[0] + check, directory)
     cache = open_cache(directory / "runs" / "cache")
-    decoded = np.load(directory / "decoded.npy")
-    expected = cache["u0-0"]["lattice"].logp_TUC
-    assert "u0-0" in printed
-    assert decoded.shape == expected.shape
-    assert np.allclose(decoded, expected, atol=1e-5)
+    for name in ("u0-0", "u0-1"):
+        printed = run(blocks()[0].replace("sorted(rows)[0]", repr(name)) + check, directory)
+        decoded, expected = np.load(directory / "decoded.npz"), cache[name]["lattice"]
+        assert isinstance(expected, LatticeRecord)
+        assert (expected.starts_T is not None) == (name == "u0-0")
+        assert name in printed
+        assert decoded["logp"].shape == expected.logp_TSC.shape
+        assert np.allclose(decoded["logp"], expected.logp_TSC, atol=1e-5)
+        starts = expected.starts_T
+        starts = np.zeros(len(expected.logp_TSC)) if starts is None else starts
+        assert np.array_equal(decoded["starts"], starts)
 
 
 def test_the_first_example_reads_both_layouts(directory: Path) -> None:

@@ -223,7 +223,7 @@ def test_another_codec_for_one_target(source: Path, tmp_path: Path) -> None:
         assert isinstance(found, LatticeRecord)
         expected = made.codec("lattice").decode(packed)
         assert isinstance(expected, LatticeRecord)
-        assert np.array_equal(found.logp_TUC, expected.logp_TUC)
+        assert np.array_equal(found.logp_TSC, expected.logp_TSC)
         for name in ("hidden.values", "hidden.scale", "encoder_logits.logp", "audio"):
             assert np.array_equal(
                 before.read_columns(utterance)[name], made.read_columns(utterance)[name]

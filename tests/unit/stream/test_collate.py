@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from kdcache.batch import LatticeBatch
 from kdcache.codec.records import LatticeRecord, PosteriorRecord, VectorRecord
 from kdcache.stream.collate import collate, collate_records
 from kdcache.stream.source import Example, KeptSource
@@ -42,17 +45,35 @@ def test_lattices() -> None:
         [example("a", 2, 1, lattice=lattice(4, 2, 1)), example("b", 3, 1, lattice=lattice(2, 3, 1))]
     )
     found = batch.lattice
-    assert found.logp_BTUC.shape == (2, 4, 4, 4)
+    assert found.logp_BTSC.shape == (2, 4, 4, 4)
     assert found.frames_B.tolist() == [4, 2]
     assert found.labels_B.tolist() == [2, 3]
-    assert found.logp_BTUC[1, 2:].abs().sum() == 0
-    assert found.ids_BTUK.dtype == torch.int64
-    assert found.ids_BTUK[0, 0, 3].tolist() == [-1]
+    assert found.logp_BTSC[1, 2:].abs().sum() == 0
+    assert found.ids_BTSK.dtype == torch.int64
+    assert found.ids_BTSK[0, 0, 3].tolist() == [-1]
+
+
+def test_lattices_that_are_whole_have_no_starts() -> None:
+    assert collate_records([lattice(2, 1, 0), lattice(3, 2, 0)]).starts_BT is None  # type: ignore[union-attr]
+
+
+def test_bands_beside_whole_lattices() -> None:
+    band = replace(lattice(4, 1, 1), starts_T=np.array([0, 1, 1, 2], np.int32))
+    found = collate_records([band, lattice(2, 2, 1)])
+    assert isinstance(found, LatticeBatch)
+    assert found.logp_BTSC.shape == (2, 4, 3, 4)
+    assert found.frames_B.tolist() == [4, 2]
+    assert found.labels_B.tolist() == [3, 2]
+    assert found.starts_BT is not None
+    assert found.starts_BT.dtype == torch.int64
+    assert found.starts_BT.tolist() == [[0, 1, 1, 2], [0, 0, 0, 0]]
+    assert found.logp_BTSC[0, :, 2].abs().sum() == 0
+    assert (found.ids_BTSK[0, :, 2] == -1).all()
 
 
 def test_lattices_without_more_classes() -> None:
     found = collate_records([lattice(2, 1, 0), lattice(3, 0, 0)])
-    assert found.ids_BTUK.shape == (2, 3, 2, 0)  # type: ignore[union-attr]
+    assert found.ids_BTSK.shape == (2, 3, 2, 0)  # type: ignore[union-attr]
 
 
 def test_posteriors_and_vectors() -> None:

@@ -49,7 +49,7 @@ def noise_batch(audio: bool = True) -> Batch:
 def test_what_comes_out_has_the_lattice_s_shape(tokenizer: Tokenizer) -> None:
     output = student_of(tokenizer)(noise_batch())
     frames, classes = int(output.frames_B.max()), tokenizer.vocab_size + 1
-    assert output.logits_BTUV.shape == (2, frames, 4, classes)
+    assert output.lattice_logits().shape == (2, frames, 4, classes)
     assert output.frames_B.tolist() == [32, 25]  # 40 ms each
     assert output.ctc_logits_BTV is None
 
@@ -58,7 +58,7 @@ def test_the_auxiliary_head_has_a_row_a_frame(tokenizer: Tokenizer) -> None:
     student = student_of(tokenizer, SMALL.model_copy(update={"ctc_head": True}))
     output = student(noise_batch())
     assert output.ctc_logits_BTV is not None
-    assert output.ctc_logits_BTV.shape == (*output.logits_BTUV.shape[:2], student.blank + 1)
+    assert output.ctc_logits_BTV.shape == (*output.lattice_logits().shape[:2], student.blank + 1)
 
 
 @pytest.mark.parametrize("hidden", [8, 40, 96])
@@ -97,7 +97,7 @@ def test_an_utterance_does_not_depend_on_its_batch(tokenizer: Tokenizer) -> None
     )
     both, one = student(batch), student(alone)
     torch.testing.assert_close(
-        both.logits_BTUV[1, :25, :3], one.logits_BTUV[0, :25], rtol=1e-4, atol=1e-4
+        both.lattice_logits()[1, :25, :3], one.lattice_logits()[0, :25], rtol=1e-4, atol=1e-4
     )
 
 
@@ -111,7 +111,7 @@ def test_to_disk_and_back(tokenizer: Tokenizer, tmp_path: Path, ctc_head: bool) 
     student = student_of(tokenizer, SMALL.model_copy(update={"ctc_head": ctc_head}))
     back = load_student(save_student(student, tmp_path / "student"))
     before, after = student(noise_batch()), back(noise_batch())
-    assert torch.equal(before.logits_BTUV, after.logits_BTUV)
+    assert torch.equal(before.lattice_logits(), after.lattice_logits())
     if ctc_head:
         assert before.ctc_logits_BTV is not None
         assert after.ctc_logits_BTV is not None

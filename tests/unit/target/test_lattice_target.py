@@ -73,11 +73,11 @@ def test_against_the_definition(
 ) -> None:
     logits = normal(frames, len(tokens) + 1, vocabulary)
     expected = dense(logits, tokens, blank, top_k)
-    record, _ = collapse_lattice(table_lattice(logits, blank), tokens, top_k)
-    np.testing.assert_allclose(record.logp_TUC, expected.logp_TUC, atol=1e-5)
-    np.testing.assert_array_equal(record.ids_TUK, expected.ids_TUK)
-    assert record.logp_TUC.dtype == np.float32
-    assert record.ids_TUK.dtype == np.int32
+    record, *_ = collapse_lattice(table_lattice(logits, blank), tokens, top_k)
+    np.testing.assert_allclose(record.logp_TSC, expected.logp_TSC, atol=1e-5)
+    np.testing.assert_array_equal(record.ids_TSK, expected.ids_TSK)
+    assert record.logp_TSC.dtype == np.float32
+    assert record.ids_TSK.dtype == np.int32
 
 
 @settings(max_examples=40)
@@ -97,25 +97,25 @@ def test_rows_are_distributions(
     tokens = tuple(data.draw(st.lists(st.sampled_from(ids), min_size=labels, max_size=labels)))
     generator = torch.Generator().manual_seed(seed)
     logits = 6.0 * torch.randn((frames, labels + 1, vocabulary), generator=generator)
-    record, spread = collapse_lattice(table_lattice(logits, blank), tokens, top_k)
-    np.testing.assert_allclose(np.exp(record.logp_TUC.astype(np.float64)).sum(-1), 1.0, atol=1e-5)
-    assert (record.logp_TUC <= 0).all()
-    assert np.isneginf(record.logp_TUC[:, -1, LABEL]).all()
-    more_TUK = record.logp_TUC[..., 2:-1]
-    assert (more_TUK[..., 1:] <= more_TUK[..., :-1]).all()
-    assert not np.isin(record.ids_TUK, [blank]).any()
-    assert not (record.ids_TUK[:, :-1] == np.array(tokens, int)[None, :, None]).any()
-    assert np.array_equal(record.ids_TUK == -1, np.isneginf(record.logp_TUC[..., 2:-1]))
+    record, spread, _ = collapse_lattice(table_lattice(logits, blank), tokens, top_k)
+    np.testing.assert_allclose(np.exp(record.logp_TSC.astype(np.float64)).sum(-1), 1.0, atol=1e-5)
+    assert (record.logp_TSC <= 0).all()
+    assert np.isneginf(record.logp_TSC[:, -1, LABEL]).all()
+    more_TSK = record.logp_TSC[..., 2:-1]
+    assert (more_TSK[..., 1:] <= more_TSK[..., :-1]).all()
+    assert not np.isin(record.ids_TSK, [blank]).any()
+    assert not (record.ids_TSK[:, :-1] == np.array(tokens, int)[None, :, None]).any()
+    assert np.array_equal(record.ids_TSK == -1, np.isneginf(record.logp_TSC[..., 2:-1]))
     assert (spread >= 0).all()
 
 
 @pytest.mark.parametrize("budget", [1, 30, 97, 200, 2**24])
 def test_chunks_change_nothing(normal: Callable[..., Tensor], budget: int) -> None:
     logits, tokens = normal(13, 4, 10), (1, 2, 3)
-    whole, whole_spread = collapse_lattice(table_lattice(logits, 9), tokens, 2)
-    parts, spread = collapse_lattice(table_lattice(logits, 9), tokens, 2, budget=budget)
-    np.testing.assert_array_equal(parts.logp_TUC, whole.logp_TUC)
-    np.testing.assert_array_equal(parts.ids_TUK, whole.ids_TUK)
+    whole, whole_spread, _ = collapse_lattice(table_lattice(logits, 9), tokens, 2)
+    parts, spread, _ = collapse_lattice(table_lattice(logits, 9), tokens, 2, budget=budget)
+    np.testing.assert_array_equal(parts.logp_TSC, whole.logp_TSC)
+    np.testing.assert_array_equal(parts.ids_TSK, whole.ids_TSK)
     np.testing.assert_array_equal(spread, whole_spread)
 
 
@@ -145,11 +145,11 @@ def brute_force_full(
     kl = np.zeros((frames, columns))
     for t in range(frames):
         for u in range(columns):
-            node = decoded.logp_TUC[t, u].astype(np.float64)
+            node = decoded.logp_TSC[t, u].astype(np.float64)
             named = {blank: node[BLANK]}
             if u < len(tokens):
                 named[tokens[u]] = node[LABEL]
-            named |= {int(i): node[2 + k] for k, i in enumerate(decoded.ids_TUK[t, u]) if i >= 0}
+            named |= {int(i): node[2 + k] for k, i in enumerate(decoded.ids_TSK[t, u]) if i >= 0}
             left = vocabulary - len(named)
             q = [named.get(i, node[-1] - math.log(max(left, 1))) for i in range(vocabulary)]
             kl[t, u] = sum(math.exp(p) * (p - q[i]) for i, p in enumerate(logp[t, u]))
@@ -167,9 +167,9 @@ def test_fidelity_against_brute_force(
     reduced = LatticeTarget(top_k=top_k).reduce(lattice_output(logits, tokens, blank), packer)
     decoded = packer.decode(reduced.columns)
     assert isinstance(decoded, LatticeRecord)
-    expected = dense(logits, tokens, blank, top_k).logp_TUC
+    expected = dense(logits, tokens, blank, top_k).logp_TSC
     with np.errstate(invalid="ignore"):
-        terms = np.exp(expected) * (expected - decoded.logp_TUC)
+        terms = np.exp(expected) * (expected - decoded.logp_TSC)
     kept = np.where(np.isneginf(expected), 0.0, terms).sum(-1)
     full = brute_force_full(logits, tokens, blank, decoded)
     assert reduced.fidelity == pytest.approx(
@@ -189,7 +189,7 @@ def test_columns_are_the_codecs(normal: Callable[..., Tensor]) -> None:
     logits, tokens = normal(4, 3, 9), (1, 2)
     codec = make_codec("lattice", {"name": "log8"})
     reduced = LatticeTarget(top_k=2).reduce(lattice_output(logits, tokens, 8), codec)
-    record, _ = collapse_lattice(table_lattice(logits, 8), tokens, 2)
+    record, *_ = collapse_lattice(table_lattice(logits, 8), tokens, 2)
     for name, expected in codec.encode(record).items():
         np.testing.assert_array_equal(reduced.columns[name], expected)
 
@@ -248,7 +248,7 @@ class _Shuffler:
     def decode(self, columns: dict[str, np.ndarray]) -> LatticeRecord:
         record = self._inner.decode(columns)
         assert isinstance(record, LatticeRecord)
-        return LatticeRecord(record.logp_TUC, record.ids_TUK[..., ::-1])
+        return LatticeRecord(record.logp_TSC, record.ids_TSK[..., ::-1])
 
 
 def test_a_codec_that_changes_ids(normal: Callable[..., Tensor]) -> None:
@@ -259,17 +259,17 @@ def test_a_codec_that_changes_ids(normal: Callable[..., Tensor]) -> None:
 
 def test_half_precision_logits(normal: Callable[..., Tensor]) -> None:
     logits = normal(5, 3, 40).bfloat16()
-    record, _ = collapse_lattice(table_lattice(logits, 39), (1, 2), 4)
+    record, *_ = collapse_lattice(table_lattice(logits, 39), (1, 2), 4)
     expected = dense(logits.float(), (1, 2), 39, 4)
-    np.testing.assert_allclose(record.logp_TUC, expected.logp_TUC, atol=1e-5)
-    np.testing.assert_array_equal(record.ids_TUK, expected.ids_TUK)
+    np.testing.assert_allclose(record.logp_TSC, expected.logp_TSC, atol=1e-5)
+    np.testing.assert_array_equal(record.ids_TSK, expected.ids_TSK)
 
 
 def test_an_utterance_of_many_labels(normal: Callable[..., Tensor]) -> None:
     tokens = tuple(i % 30 for i in range(400))
     logits = normal(3, 401, 31)
-    record, _ = collapse_lattice(table_lattice(logits, 30), tokens, 1)
-    np.testing.assert_allclose(record.logp_TUC, dense(logits, tokens, 30, 1).logp_TUC, atol=1e-5)
+    record, *_ = collapse_lattice(table_lattice(logits, 30), tokens, 1)
+    np.testing.assert_allclose(record.logp_TSC, dense(logits, tokens, 30, 1).logp_TSC, atol=1e-5)
 
 
 def test_only_a_transducer_has_one(spec: Callable[..., TeacherSpec]) -> None:

@@ -94,7 +94,10 @@ def test_codec_settings_are_filled_in() -> None:
         ("latice", r"Unknown target 'latice'; known: decoder_logits, .* Did you mean 'lattice'\?"),
         ({}, "A target needs a kind, such as lattice"),
         ({"kind": 3}, "A target needs a kind"),
-        ({"kind": "lattice", "topk": 3}, r"no setting 'topk'; known: top_k. Did you mean 'top_k'"),
+        (
+            {"kind": "lattice", "topk": 3},
+            r"known: top_k, epsilon, width. Did you mean 'top_k'",
+        ),
         ({"kind": "lattice", "settings": {"topk": 3}}, r"Did you mean 'top_k'\?"),
         ({"kind": "lattice", "codek": "log8"}, r"Did you mean 'codec'\?"),
         ({"kind": "hidden", "top_k": 3}, "no setting 'top_k'; known: none"),

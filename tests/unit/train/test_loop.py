@@ -150,6 +150,16 @@ def test_other_settings_do_not_resume(tones: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
 
 
+def test_a_run_from_before_a_setting_was_there_resumes(tones: Path, tmp_path: Path) -> None:
+    prepare(settings_of(tones, tmp_path))
+    noted = json.loads((tmp_path / "config.json").read_text())
+    del noted["loss"]["rnnt_in_band"], noted["augment"]
+    (tmp_path / "config.json").write_text(json.dumps(noted))
+    with pytest.raises(ConfigError, match="holds a run with augment = True, and now"):
+        prepare(settings_of(tones, tmp_path, augment=False))
+    prepare(settings_of(tones, tmp_path))
+
+
 def test_missing_corpus_is_found_before_anything_starts(tones: Path, tmp_path: Path) -> None:
     from kdcache.errors import InputError
 
