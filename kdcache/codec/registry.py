@@ -17,6 +17,8 @@ from kdcache.codec.lattice import LatticeCodec
 from kdcache.codec.logprob import Fp16LogProb, Log8LogProb
 from kdcache.codec.posterior import PosteriorCodec
 from kdcache.codec.protocol import RecordCodec
+from kdcache.codec.ragged import RaggedPosteriorCodec
+from kdcache.codec.scale import CountScale, RootScale, Scale
 from kdcache.codec.vector import Fp16VectorCodec, Int8VectorCodec
 from kdcache.errors import ConfigError, did_you_mean
 
@@ -28,12 +30,18 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "kdcache.codecs"
 
 _QUANTISERS: dict[str, Factory] = {"fp16": Fp16LogProb, "log8": Log8LogProb}
+_SCALES: dict[str, Factory] = {"root": RootScale, "count": CountScale}
 _CODECS: dict[str, dict[str, Factory]] = {
     "lattice": _QUANTISERS,
-    "posterior": _QUANTISERS,
+    "posterior": {**_QUANTISERS, **_SCALES},
     "vector": {"fp16": Fp16VectorCodec, "int8": Int8VectorCodec},
 }
-_WRAPPERS: dict[str, Factory] = {"lattice": LatticeCodec, "posterior": PosteriorCodec}
+_WRAPPERS: dict[str, Callable[[Any], object]] = {
+    "lattice": LatticeCodec,
+    "posterior": lambda made: (
+        RaggedPosteriorCodec(made) if isinstance(made, Scale) else PosteriorCodec(made)
+    ),
+}
 
 
 def make_codec(kind: str, settings: Mapping[str, Any], *, allow_import: bool = True) -> RecordCodec:
