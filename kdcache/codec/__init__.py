@@ -9,6 +9,7 @@ from kdcache.codec.ragged import RaggedPosteriorCodec
 from kdcache.codec.records import LatticeRecord, PosteriorRecord, Record, VectorRecord
 from kdcache.codec.registry import codec_names, make_codec
 from kdcache.codec.scale import CountScale, RootScale, Scale
+from kdcache.codec.tail import TailModel
 from kdcache.codec.vector import Fp16VectorCodec, Int8VectorCodec
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "RecordCodec",
     "RootScale",
     "Scale",
+    "TailModel",
     "VectorRecord",
     "check_vocabulary",
     "codec_names",

@@ -17,7 +17,7 @@ but the likeliest of each, L rows whose likeliest class has a code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +28,17 @@ from kdcache.codec.logprob import parse_logp
 from kdcache.codec.posterior import parse_posterior
 from kdcache.codec.protocol import ColumnSpec
 from kdcache.codec.records import PosteriorRecord
+from kdcache.codec.scale import CountScale, RootScale
 from kdcache.codec.streams import Rows, pack_rows, unpack_rows
-from kdcache.errors import DamagedCacheError, TeacherOutputError
+from kdcache.codec.tail import TailModel, parse_tail
+from kdcache.errors import ConfigError, DamagedCacheError, TeacherOutputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kdcache.codec.records import Record
     from kdcache.codec.scale import Scale
+    from kdcache.codec.tail import Tail
 
 _ID_BITS = 16
 _CODE_BITS = 13
@@ -51,9 +54,15 @@ class RaggedPosteriorCodec:
 
     Attributes:
         scale: of the probabilities.
+        tail: the model of the rest, which decoded records carry; a kind of one that is still
+            to be estimated; or ``None``.
     """
 
     scale: Scale
+    tail: Tail = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tail", parse_tail(self.tail))
 
     def columns(self) -> dict[str, ColumnSpec]:
         """One column."""
@@ -65,8 +74,10 @@ class RaggedPosteriorCodec:
         Raises:
             TeacherOutputError: shapes that do not fit, NaN or a positive log-probability,
                 classes that are not in order of probability, or one twice in a row.
-            ConfigError: ids that 16 bits do not hold.
+            ConfigError: ids that 16 bits do not hold, or a tail that is still to be estimated.
         """
+        if isinstance(self.tail, str):
+            raise ConfigError(f"tail {self.tail!r} is to be estimated from a teacher first")
         logp_NC, ids_NK = _parse(record)
         return {"packed": pack_rows(self._rows(logp_NC, ids_NK)[0])}
 
@@ -87,7 +98,8 @@ class RaggedPosteriorCodec:
         with np.errstate(divide="ignore"):
             lead_N, rest_N = np.log(lead_N) - log_sum_N, np.log(rest_N) - log_sum_N
         logp_M = self._logp[rows.code_M] - log_sum_N[rows.row_M]
-        return _pad(rows, lead_N, logp_M, rest_N)
+        tail = self.tail if isinstance(self.tail, TailModel) else None
+        return replace(_pad(rows, lead_N, logp_M, rest_N), tail=tail)
 
     def error_bound(self, record: Record) -> np.ndarray:
         """float32 (N, K+1)."""
@@ -105,8 +117,11 @@ class RaggedPosteriorCodec:
         return _bound(logp_NC, low_NC, high_NC, implied_N)
 
     def to_dict(self) -> dict[str, Any]:
-        """The scale's settings."""
-        return self.scale.to_dict()
+        """The scale's settings, and the tail where there is one."""
+        if self.tail is None:
+            return self.scale.to_dict()
+        tail = self.tail.to_dict() if isinstance(self.tail, TailModel) else self.tail
+        return {**self.scale.to_dict(), "tail": tail}
 
     def _rows(self, logp_NC: np.ndarray, ids_NK: np.ndarray) -> tuple[Rows, np.ndarray]:
         """The rows in codes, and which of them have a code for their likeliest class."""
@@ -141,6 +156,16 @@ class RaggedPosteriorCodec:
             raise DamagedCacheError("a packed probability is off the scale")
         found: np.ndarray = self._table[codes]
         return found
+
+
+def root_codec(bits: int = 7, tail: Tail = None) -> RaggedPosteriorCodec:
+    """Codec ``root``; the settings are those of ``RootScale`` and of the codec."""
+    return RaggedPosteriorCodec(RootScale(bits), tail)
+
+
+def count_codec(samples: int = 50) -> RaggedPosteriorCodec:
+    """Codec ``count``; the setting is that of ``CountScale``. Draws leave no rest to model."""
+    return RaggedPosteriorCodec(CountScale(samples))
 
 
 def _parse(record: Record) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -198,6 +198,7 @@ class UnitWorker:
             raise TeacherOutputError(
                 f"The teacher gave no frames for {len(heard.samples)} samples."
             )
+        output = replace(output, utterance=heard.utterance.id)
         rate = self._teacher.spec.sample_rate
         columns: dict[str, np.ndarray] = {}
         fidelity: dict[str, float] = {}

@@ -63,7 +63,12 @@ def _collate_lattices(records: Sequence[LatticeRecord]) -> LatticeBatch:
 def _collate_posteriors(records: Sequence[PosteriorRecord]) -> PosteriorBatch:
     values = [record.logp_NC for record in records]
     ids = [record.ids_NK for record in records]
-    return PosteriorBatch(_pad(values, 0.0), _pad(ids, -1).long(), _lengths(values))
+    # Utterances may keep different numbers of classes; their rests have one place.
+    kept = _pad([value[:, :-1] for value in values], -np.inf)
+    rest = _pad([value[:, -1:] for value in values], 0.0)
+    logp, lengths = torch.cat([kept, rest], dim=-1), _lengths(values)
+    padding = torch.arange(logp.shape[1]) >= lengths[:, None]
+    return PosteriorBatch(logp.masked_fill_(padding[..., None], 0.0), _pad(ids, -1).long(), lengths)
 
 
 def _collate_vectors(records: Sequence[VectorRecord]) -> VectorBatch:
