@@ -10,11 +10,13 @@ from kdcache.loss.divergence import class_kl
 from kdcache.loss.lattice import TransducerKDLoss, lattice_kl, transducer_kd_loss
 from kdcache.loss.live import collapse_lattice, full_lattice_kl, live_lattice_kl
 from kdcache.loss.normalise import LatticeNormalise, SequenceNormalise
-from kdcache.loss.posterior import posterior_kl
+from kdcache.loss.posterior import Rest, posterior_kl
+from kdcache.loss.spread import spread_rest
 from kdcache.loss.vector import vector_mse
 
 __all__ = [
     "LatticeNormalise",
+    "Rest",
     "SequenceNormalise",
     "TransducerKDLoss",
     "class_kl",
@@ -23,6 +25,7 @@ __all__ = [
     "lattice_kl",
     "live_lattice_kl",
     "posterior_kl",
+    "spread_rest",
     "transducer_kd_loss",
     "vector_mse",
 ]
