@@ -38,21 +38,25 @@ class TailModel:
     Attributes:
         codes_RV: uint8.
         row_V: uint16, which row serves a frame whose likeliest class is v.
+        kind: ``prior`` or ``top``, as it was asked for.
     """
 
     codes_RV: np.ndarray
     row_V: np.ndarray
+    kind: str = "top"
 
     floor: ClassVar[float] = 16.0
 
     @classmethod
-    def from_weights(cls, weights_RV: np.ndarray, row_V: np.ndarray) -> TailModel:
+    def from_weights(
+        cls, weights_RV: np.ndarray, row_V: np.ndarray, kind: str = "top"
+    ) -> TailModel:
         """Quantise weights, of which only the ratios within a row matter; 0 becomes e⁻¹⁶."""
         largest_R1 = weights_RV.max(axis=1, keepdims=True)
         share_RV = weights_RV / np.where(largest_R1 > 0, largest_R1, 1.0)
         depth_RV = -np.log(share_RV.clip(np.exp(-cls.floor)))
         codes_RV = np.rint(depth_RV * (255 / cls.floor)).astype(np.uint8)
-        return cls(codes_RV, row_V.astype(np.uint16))
+        return cls(codes_RV, row_V.astype(np.uint16), kind)
 
     @property
     def vocabulary(self) -> int:
@@ -74,6 +78,7 @@ class TailModel:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: sizes, and the arrays in base 64."""
         return {
+            "kind": self.kind,
             "rows": self.codes_RV.shape[0],
             "vocabulary": self.vocabulary,
             "codes": base64.b64encode(self.codes_RV.tobytes()).decode(),
@@ -91,7 +96,8 @@ class TailModel:
             shape = int(given["rows"]), int(given["vocabulary"])
             codes = np.frombuffer(base64.b64decode(given["codes"], validate=True), np.uint8)
             row_of = np.frombuffer(base64.b64decode(given["row_of"], validate=True), "<u2")
-            model = cls(codes.reshape(shape), row_of.astype(np.uint16).reshape(shape[1]))
+            row_V = row_of.astype(np.uint16).reshape(shape[1])
+            model = cls(codes.reshape(shape), row_V, str(given["kind"]))
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise ConfigError(f"a codec's tail is no table of weights: {error!r}") from error
         if shape[0] < 1 or int(model.row_V.max(initial=0)) >= shape[0]:

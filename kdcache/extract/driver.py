@@ -76,7 +76,7 @@ def prepare(config: ExtractConfig) -> Preparation:
     from kdcache.store import create_or_open, open_cache
 
     corpus = read_corpus(config)
-    spec, tokenizer_files = _spec(config)
+    spec, tokenizer_files = _spec(config, corpus)
     writer = create_or_open(config.cache.path, spec, config.cache.layout, tokenizer_files)
     cache = open_cache(config.cache.path)
     check_unchanged(corpus, _texts(cache), config.cache.path)
@@ -123,9 +123,12 @@ def check_unchanged(corpus: Iterable[Utterance], texts: dict[str, str], cache: s
         )
 
 
-def _spec(config: ExtractConfig) -> tuple[CacheSpec, dict[str, bytes]]:
+def _spec(
+    config: ExtractConfig, corpus: tuple[Utterance, ...]
+) -> tuple[CacheSpec, dict[str, bytes]]:
     """What the cache will be made of. The teacher is loaded once here, on the CPU, which
     proves that it loads before anything is reserved or written."""
+    from kdcache.extract.tails import settle_tails
     from kdcache.extract.targets import bind_targets, parse_targets
     from kdcache.store import CacheSpec
     from kdcache.teacher import load_teacher
@@ -137,7 +140,7 @@ def _spec(config: ExtractConfig) -> tuple[CacheSpec, dict[str, bytes]]:
     spec = CacheSpec(
         teacher=teacher.spec,
         tokenizer=teacher.tokenizer.fingerprint,
-        targets=targets,
+        targets=settle_tails(targets, config, teacher, corpus),
         audio=config.cache.audio,
     )
     return spec.normalised(), teacher.tokenizer.files()

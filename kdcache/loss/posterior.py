@@ -1,6 +1,6 @@
 """Knowledge distillation over frames or tokens: kept classes, and the rest.
 
-The explicit rest class ("ghost", the default) matters: a student that fits only the k kept probabilities,
+The explicit rest class ("ghost") matters: a student that fits only the k kept probabilities,
 renormalised, is taught a distribution that is too sharp. With the rest, the loss is the exact
 KL between both distributions after the same classes of each are joined, a lower bound of the
 full KL (data processing inequality), zero where the student is the teacher. The other choice

@@ -76,7 +76,7 @@ class TailEstimator:
         total = self._prior_V.sum()
         prior_V = self._prior_V / total if total else np.ones_like(self._prior_V)
         weights = [prior_V, *(self._weights(class_id, prior_V) for class_id in own)]
-        return TailModel.from_weights(np.stack(weights), row_V)
+        return TailModel.from_weights(np.stack(weights), row_V, self._kind)
 
     def _weights(self, class_id: int, prior_V: np.ndarray) -> np.ndarray:
         left_V = self._left[class_id]
