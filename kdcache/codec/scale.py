@@ -59,7 +59,7 @@ class RootScale:
     smallest probability, 2⁻²ᵇ⁻⁶⁴, is raised to it.
 
     Attributes:
-        bits: b, 2 to 10. One more is twice as fine and loses a quarter.
+        bits: b, 2 to 12. One more is twice as fine and loses a quarter.
     """
 
     bits: int = 7
@@ -67,7 +67,7 @@ class RootScale:
     name: ClassVar[str] = "root"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bits", _parse("root", "bits", self.bits, 2, 10))
+        object.__setattr__(self, "bits", _parse("root", "bits", self.bits, 2, 12))
 
     @cached_property
     def probability(self) -> np.ndarray:

@@ -14,9 +14,12 @@ Shapes: T frames, V vocabulary (blank is class 0), D numbers of a label's vector
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FRAMES = 375
 _WIDTH = 24

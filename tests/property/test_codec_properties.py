@@ -90,7 +90,7 @@ def test_a_second_round_trip_stays_within_the_bound_of_the_first(record: Posteri
 
 
 RAGGED = [
-    *({"name": "root", "bits": bits} for bits in (2, 3, 5, 7, 10)),
+    *({"name": "root", "bits": bits} for bits in (2, 3, 5, 7, 12)),
     {"name": "count", "samples": 7},
     {"name": "log8"},
     {"name": "fp16"},

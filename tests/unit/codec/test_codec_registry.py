@@ -68,7 +68,7 @@ def test_settings_reach_the_codec() -> None:
         ("lattice", {"name": "fp16", "floor": 3}, "no setting 'floor'; known: none"),
         ("lattice", {"name": "log8", "floor": 0}, "floor from 1 to 80"),
         ("lattice", {"name": "root"}, "no codec 'root' for lattice records"),
-        ("posterior", {"name": "root", "bits": 11}, "bits to be an integer from 2 to 10, got 11"),
+        ("posterior", {"name": "root", "bits": 13}, "bits to be an integer from 2 to 12, got 13"),
         ("posterior", {"name": "root", "bits": 7.0}, "bits to be an integer .* got 7.0"),
         ("posterior", {"name": "count", "samples": 0}, "samples to be an integer from 1 to 4,096"),
         ("lattice", {"floor": 16}, "needs a name"),

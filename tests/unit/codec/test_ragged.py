@@ -53,7 +53,7 @@ def test_rows_of_every_length() -> None:
     np.testing.assert_allclose(np.exp(decoded.logp_NC), np.exp(given.logp_NC), atol=6e-3)
 
 
-@pytest.mark.parametrize("bits", [2, 7, 10])
+@pytest.mark.parametrize("bits", [2, 7, 12])
 @pytest.mark.parametrize("rest", [0.0, 1e-7, 0.02, 0.3])
 def test_the_likeliest_class_is_implied_by_the_others(bits: int, rest: float) -> None:
     given = record([[1 - rest]] * 40, [rest] * 40, [[3]] * 40)

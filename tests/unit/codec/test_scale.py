@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from kdcache.codec import CountScale, RootScale, Scale
 from kdcache.errors import ConfigError
 
-SCALES = [RootScale(2), RootScale(5), RootScale(7), RootScale(10), CountScale(1), CountScale(50)]
+SCALES = [RootScale(2), RootScale(5), RootScale(7), RootScale(12), CountScale(1), CountScale(50)]
 DEPTHS = hnp.arrays(np.float64, 30, elements=st.floats(0, 80))
 
 
@@ -30,7 +30,7 @@ def test_a_code_stands_for_a_probability_in_the_interval(scale: Scale, depths: n
     assert (low <= np.exp(logp)).all()
 
 
-@pytest.mark.parametrize("bits", [2, 6, 10])
+@pytest.mark.parametrize("bits", [2, 6, 12])
 def test_roots_are_off_by_half_a_step_and_a_third_at_most(bits: int) -> None:
     scale = RootScale(bits)
     p = np.geomspace(4.0 * scale.probability[1], 1.0, 20_001)
@@ -67,7 +67,7 @@ def test_counts_are_exact() -> None:
 
 @pytest.mark.parametrize(
     ("make", "given_value"),
-    [(RootScale, 1), (RootScale, 11), (RootScale, True), (CountScale, 0), (CountScale, 4097)],
+    [(RootScale, 1), (RootScale, 13), (RootScale, True), (CountScale, 0), (CountScale, 4097)],
 )
 def test_out_of_range(make: type, given_value: object) -> None:
     with pytest.raises(ConfigError, match="to be an integer from"):
