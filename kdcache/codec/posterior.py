@@ -50,7 +50,7 @@ class PosteriorCodec:
         """
         record = parse_posterior(record)
         columns = {"logp": self.quantiser.encode(record.logp_NC)}
-        if not _are_implied(record.ids_NK):
+        if not _are_implied(record):
             columns["ids"] = pack_ids(record.ids_NK)
         return columns
 
@@ -71,9 +71,11 @@ class PosteriorCodec:
         return self.quantiser.to_dict()
 
 
-def _are_implied(ids_NK: np.ndarray) -> bool:
-    """Slot i is class i in every row, of which there are some."""
-    return ids_NK.size > 0 and bool((ids_NK == np.arange(ids_NK.shape[1])).all())
+def _are_implied(record: PosteriorRecord) -> bool:
+    """Slot i is class i in every row, and no class is left over."""
+    ids_NK, nothing_left = record.ids_NK, np.isneginf(record.logp_NC[:, -1]).all()
+    in_order = ids_NK.size > 0 and (ids_NK == np.arange(ids_NK.shape[1])).all()
+    return bool(in_order and nothing_left)
 
 
 def parse_posterior(record: Record) -> PosteriorRecord:

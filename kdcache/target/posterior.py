@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdcache.codec.ids import check_vocabulary
 from kdcache.codec.records import PosteriorRecord
 from kdcache.codec.tail import TailModel
 from kdcache.errors import ConfigError, UnsupportedTargetError
@@ -80,8 +81,13 @@ class PosteriorTarget:
         return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
 
     def check(self, teacher: TeacherSpec) -> None:
-        """Raise UnsupportedTargetError unless the teacher has these posteriors, K wide."""
+        """Raise UnsupportedTargetError unless the teacher has these posteriors, K wide.
+
+        Raises:
+            ConfigError: its class ids do not fit into 16 bits.
+        """
         check_offered(self.kind, teacher)
+        check_vocabulary(teacher.vocab_size)
         if isinstance(self.top_k, int) and self.top_k > teacher.vocab_size:
             raise UnsupportedTargetError(
                 f"Target {self.kind!r} keeps top_k {self.top_k} classes, but teacher "

@@ -139,6 +139,11 @@ def test_more_classes_than_the_teacher_has(spec: Callable[..., TeacherSpec]) -> 
         EncoderLogitsTarget(top_k=6).check(teacher)
 
 
+def test_a_vocabulary_that_16_bits_do_not_hold(spec: Callable[..., TeacherSpec]) -> None:
+    with pytest.raises(ConfigError, match="65,535 classes exceeds the 65,534"):
+        EncoderLogitsTarget(min_p=0.1).check(spec("encoder_logits", kind="ctc", vocab_size=65_535))
+
+
 @pytest.mark.parametrize(
     ("settings", "spelt", "codec"),
     [
