@@ -37,6 +37,7 @@ LARGEST = (1 << 20) - 1
 _ORDERS = 17
 _EXPONENTIAL = 0x80
 _WINDOW = 32
+_NO_NUMBERS = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,20 @@ def encode(streams: Sequence[np.ndarray], codes: Sequence[Code]) -> tuple[bytes,
         streams: int64 arrays of numbers from 0 to ``LARGEST``.
         codes: of each.
     """
-    numbers_I = np.concatenate([np.zeros(0, np.int64), *streams])
-    order_I, exponential_I = _spread(codes, [len(stream) for stream in streams])
-    top_I = _log2(numbers_I + (1 << order_I)) - order_I
-    prefix_I = np.where(exponential_I, top_I, numbers_I >> order_I)
-    width_I = np.where(exponential_I, order_I + prefix_I, order_I)
-    mantissa_I = numbers_I - _smallest(prefix_I, order_I, exponential_I)
+    parts = [_prefix_and_rest(*pair) for pair in zip(streams, codes, strict=True)]
+    prefix_I, mantissa_I, width_I = (
+        np.concatenate([_NO_NUMBERS, *(part[i] for part in parts)]) for i in range(3)
+    )
     return _pack_prefixes(prefix_I), _pack_mantissas(mantissa_I, width_I)
+
+
+def _prefix_and_rest(numbers: np.ndarray, code: Code) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Prefixes, mantissas and the bits of these, of one stream."""
+    prefix = numbers >> code.order
+    if code.exponential:
+        prefix = _log2(numbers + (1 << code.order)) - code.order
+    floor, width = _floor_and_width(prefix, code)
+    return prefix, numbers - floor, width
 
 
 def decode(
@@ -108,26 +116,22 @@ def decode(
     if len(ends_I) != sum(lengths):
         raise DamagedCacheError(f"{len(ends_I)} packed numbers, expected {sum(lengths)}")
     prefix_I = np.diff(ends_I, prepend=-1) - 1
-    order_I, exponential_I = _spread(codes, lengths)
-    width_I = np.where(exponential_I, order_I + prefix_I, order_I)
-    numbers_I = _smallest(prefix_I, order_I, exponential_I)
-    numbers_I += _unpack_mantissas(mantissas, width_I)
-    return np.split(numbers_I, np.cumsum(lengths, dtype=np.int64))[:-1]
+    after = np.cumsum(lengths, dtype=np.int64)
+    parts = [
+        _floor_and_width(*pair) for pair in zip(np.split(prefix_I, after), codes, strict=False)
+    ]
+    mantissa_I = _unpack_mantissas(mantissas, np.concatenate([_NO_NUMBERS, *(w for _, w in parts)]))
+    return [
+        floor + mantissa
+        for (floor, _), mantissa in zip(parts, np.split(mantissa_I, after), strict=False)
+    ]
 
 
-def _spread(codes: Sequence[Code], lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Order and kind of every number's code."""
-    orders = np.array([code.order for code in codes], np.int64)
-    kinds = np.array([code.exponential for code in codes], bool)
-    return np.repeat(orders, lengths), np.repeat(kinds, lengths)
-
-
-def _smallest(prefix_I: np.ndarray, order_I: np.ndarray, exponential_I: np.ndarray) -> np.ndarray:
-    """The smallest number with each prefix."""
-    # A Rice prefix may be long: it must not be shifted by.
-    doublings_I = np.where(exponential_I, prefix_I, 0)
-    smallest_I: np.ndarray = np.where(exponential_I, (1 << doublings_I) - 1, prefix_I) << order_I
-    return smallest_I
+def _floor_and_width(prefix: np.ndarray, code: Code) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest number with each prefix, and the bits of its mantissa, of one stream."""
+    if not code.exponential:
+        return prefix << code.order, np.full(len(prefix), code.order)
+    return ((1 << prefix) - 1) << code.order, prefix + code.order
 
 
 def _log2(numbers: np.ndarray) -> np.ndarray:
