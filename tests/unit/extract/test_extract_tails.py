@@ -14,6 +14,7 @@ from kdcache.errors import ConfigError, SpecMismatchError, TeacherError
 from kdcache.extract import ExtractConfig, prepare
 from kdcache.extract.tails import sample_of
 from kdcache.target import target_spec
+from kdcache.target.draw import generator_for
 from tests.unit.extract.extract_fakes import (
     ADAPTER,
     extract_here,
@@ -121,3 +122,22 @@ def test_the_examples_target_is_one():
     spec = target_spec(entry)
     assert spec.settings == {"top_k": "all", "min_p": 5e-5}
     assert spec.codec == {"name": "root", "bits": 7, "tail": "prior"}
+
+
+def test_draws_are_seeded_by_the_utterance(place, monkeypatch):
+    """And so they do not depend on what else is in the corpus or the batch."""
+    seeded = []
+    monkeypatch.setattr(
+        "kdcache.target.posterior.generator_for",
+        lambda *names: seeded.append(names) or generator_for(*names),
+    )
+    draws = {"targets": [{"kind": "encoder_logits", "samples": 12}]}
+    cache = extract_here(config(place, **draws))
+    alone = extract_here(config(place, cache="alone", unit_utterances=1, **draws))
+    assert cache.spec.targets[0].codec == {"name": "count", "samples": 12}
+    assert cache.content_digest() == alone.content_digest()
+    record = cache["u02"]["encoder_logits"]
+    counts = np.exp(record.logp_NC) * 12
+    assert np.abs(counts - np.rint(counts)).max() < 1e-4
+    assert {kind for kind, _ in seeded} == {"encoder_logits"}
+    assert sorted(name for _, name in seeded) == sorted([*cache.ids, *alone.ids])
