@@ -1,9 +1,9 @@
 """Padded batches: the one thing that streams make, losses read and trainers move.
 
 Shapes: B batch, T encoder frames, U labels, C kept classes of a node or frame, K kept class
-ids, S columns of a frame's window (U+1 where lattices are whole), D hidden size, N audio samples,
-F feature frames, M mel bands. ``*_B`` are lengths (int64). What lies beyond a length is padding,
-whose value means nothing.
+ids, S columns of a frame's window (U+1 where lattices are whole), D hidden size, N audio samples
+or tokens, F feature frames, M mel bands, R rows of weights, V vocabulary. ``*_B`` are lengths
+(int64). What lies beyond a length is padding, whose value means nothing.
 """
 
 from __future__ import annotations
@@ -38,18 +38,35 @@ class LatticeBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class PosteriorBatch:
-    """Teacher posteriors of frames or tokens, top-k and rest.
+class TailTable:
+    """How the rest lies among the classes that a row does not keep; one for a whole cache.
 
     Attributes:
-        logp_BNC: float32 (B, N, K+1): K classes, rest last; normalised.
-        ids_BNK: int64 (B, N, K).
+        logw_RV: float32 (R, V): logarithms of the weights by which classes share the rest.
+        row_V: int64 (V,): which row serves a frame whose likeliest class is v.
+    """
+
+    logw_RV: Tensor
+    row_V: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PosteriorBatch:
+    """Teacher posteriors of frames or tokens: some classes of each, and the rest.
+
+    Attributes:
+        logp_BNC: float32 (B, N, K+1): K classes, rest last; normalised. −inf in a slot that
+            a row does not use.
+        ids_BNK: int64 (B, N, K); −1 in a slot that a row does not use. A class in none of a
+            row's slots belongs to its rest.
         lengths_B: N of each utterance.
+        tail: how the rest lies; ``None`` for evenly.
     """
 
     logp_BNC: Tensor
     ids_BNK: Tensor
     lengths_B: Tensor
+    tail: TailTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +115,7 @@ class Batch:
         return target
 
 
-MovableT = TypeVar("MovableT", Batch, LatticeBatch, PosteriorBatch, VectorBatch)
+MovableT = TypeVar("MovableT", Batch, LatticeBatch, PosteriorBatch, TailTable, VectorBatch)
 
 
 def to_device(batch: MovableT, device: torch.device | str) -> MovableT:
@@ -108,6 +125,8 @@ def to_device(batch: MovableT, device: torch.device | str) -> MovableT:
         value = getattr(batch, item.name)
         if isinstance(value, Tensor):
             moved[item.name] = value.to(device, non_blocking=True)
+        elif isinstance(value, TailTable):
+            moved[item.name] = to_device(value, device)
         elif isinstance(value, dict):
             moved[item.name] = {name: to_device(part, device) for name, part in value.items()}
     return replace(batch, **moved)  # type: ignore[arg-type]

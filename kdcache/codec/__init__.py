@@ -5,13 +5,17 @@ from kdcache.codec.lattice import LatticeCodec
 from kdcache.codec.logprob import Fp16LogProb, Log8LogProb, LogProbQuantiser
 from kdcache.codec.posterior import PosteriorCodec
 from kdcache.codec.protocol import ColumnSpec, RecordCodec
+from kdcache.codec.ragged import RaggedPosteriorCodec
 from kdcache.codec.records import LatticeRecord, PosteriorRecord, Record, VectorRecord
 from kdcache.codec.registry import codec_names, make_codec
+from kdcache.codec.scale import CountScale, RootScale, Scale
+from kdcache.codec.tail import TailModel
 from kdcache.codec.vector import Fp16VectorCodec, Int8VectorCodec
 
 __all__ = [
     "MAX_VOCABULARY",
     "ColumnSpec",
+    "CountScale",
     "Fp16LogProb",
     "Fp16VectorCodec",
     "Int8VectorCodec",
@@ -21,8 +25,12 @@ __all__ = [
     "LogProbQuantiser",
     "PosteriorCodec",
     "PosteriorRecord",
+    "RaggedPosteriorCodec",
     "Record",
     "RecordCodec",
+    "RootScale",
+    "Scale",
+    "TailModel",
     "VectorRecord",
     "check_vocabulary",
     "codec_names",

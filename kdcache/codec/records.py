@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from kdcache.codec.tail import TailModel
+
 BLANK, LABEL = 0, 1
 """Positions of blank and of the next label on a lattice's class axis; rest is last."""
 
@@ -46,15 +48,21 @@ class LatticeRecord:
 
 @dataclass(frozen=True, slots=True)
 class PosteriorRecord:
-    """Top-k posteriors of a sequence: encoder frames (N = T) or decoder tokens (N = U+1).
+    """Posteriors of a sequence: encoder frames (N = T) or decoder tokens (N = U+1).
+
+    Rows may keep different numbers of classes: a slot of −inf and id −1 is not used, and
+    whatever class is in none of a row's slots belongs to its rest.
 
     Attributes:
-        logp_NC: float32 (N, K+1): K classes by decreasing probability, rest last.
+        logp_NC: float32 (N, K+1): K classes by decreasing probability, rest last. Where every
+            class is kept (``top_k: all``), they are in order of id instead.
         ids_NK: int32 (N, K): their class ids.
+        tail: how the rest lies among the classes that are left; ``None`` for evenly.
     """
 
     logp_NC: np.ndarray
     ids_NK: np.ndarray
+    tail: TailModel | None = None
 
 
 @dataclass(frozen=True, slots=True)

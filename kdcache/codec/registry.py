@@ -17,6 +17,7 @@ from kdcache.codec.lattice import LatticeCodec
 from kdcache.codec.logprob import Fp16LogProb, Log8LogProb
 from kdcache.codec.posterior import PosteriorCodec
 from kdcache.codec.protocol import RecordCodec
+from kdcache.codec.ragged import count_codec, root_codec
 from kdcache.codec.vector import Fp16VectorCodec, Int8VectorCodec
 from kdcache.errors import ConfigError, did_you_mean
 
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "kdcache.codecs"
 
 _QUANTISERS: dict[str, Factory] = {"fp16": Fp16LogProb, "log8": Log8LogProb}
+_RAGGED: dict[str, Factory] = {"root": root_codec, "count": count_codec}
 _CODECS: dict[str, dict[str, Factory]] = {
     "lattice": _QUANTISERS,
-    "posterior": _QUANTISERS,
+    "posterior": {**_QUANTISERS, **_RAGGED},
     "vector": {"fp16": Fp16VectorCodec, "int8": Int8VectorCodec},
 }
 _WRAPPERS: dict[str, Factory] = {"lattice": LatticeCodec, "posterior": PosteriorCodec}
@@ -54,7 +56,7 @@ def make_codec(kind: str, settings: Mapping[str, Any], *, allow_import: bool = T
     name, rest = _parse_settings(settings)
     if name in _CODECS[kind]:
         made = _call(_CODECS[kind][name], name, rest)
-        codec = _WRAPPERS[kind](made) if kind in _WRAPPERS else made
+        codec = made if isinstance(made, RecordCodec) else _WRAPPERS[kind](made)
     else:
         factory = _third_party(kind, name, allow_import)
         codec = _call(factory, name, {"record": kind, **rest})

@@ -70,7 +70,11 @@ class ExtractConfig(Settings):
     targets: tuple[str | dict[str, Any], ...]
     """What is kept: names of kinds, such as ``lattice``, or mappings with ``kind``, perhaps a
     ``name`` and a ``codec`` (such as ``{name: log8}``), and the kind's own settings, such as
-    ``top_k``, or ``epsilon`` and ``width`` of a lattice's band."""
+    ``top_k`` or ``min_p``, or ``epsilon`` and ``width`` of a lattice's band."""
+
+    sample_utterances: int = Field(default=64, ge=1)
+    """Utterances, evenly spaced in the corpus, that the teacher hears before a new cache is
+    begun; only where a codec's ``tail`` has to be estimated."""
 
     batch_seconds: float = Field(default=120.0, gt=0)
     """Seconds of audio of a padded batch."""

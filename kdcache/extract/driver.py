@@ -86,7 +86,7 @@ def prepare(config: ExtractConfig) -> Preparation:
     from kdcache.store import create_or_open, open_cache
 
     corpus = read_corpus(config)
-    spec, tokenizer_files = check_settings(config)
+    spec, tokenizer_files = check_settings(config, corpus)
     writer = create_or_open(config.cache.path, spec, config.cache.layout, tokenizer_files)
     cache = open_cache(config.cache.path)
     check_unchanged(corpus, _texts(cache), config.cache.path)
@@ -133,15 +133,22 @@ def check_unchanged(corpus: Iterable[Utterance], texts: dict[str, str], cache: s
         )
 
 
-def check_settings(config: ExtractConfig) -> tuple[CacheSpec, dict[str, bytes]]:
+def check_settings(
+    config: ExtractConfig, corpus: tuple[Utterance, ...]
+) -> tuple[CacheSpec, dict[str, bytes]]:
     """What the cache is or will be made of, and the tokenizer's files.
 
     The teacher is loaded once here, on the CPU, which proves that it loads before anything
     is reserved or written.
 
+    Args:
+        config: of the extraction.
+        corpus: from whose sample a model of the rest is estimated, where one has to be.
+
     Raises:
         InputError: a mistake in the teacher or the targets.
     """
+    from kdcache.extract.tails import settle_tails
     from kdcache.extract.targets import bind_targets, parse_targets
     from kdcache.store import CacheSpec
     from kdcache.teacher import load_teacher
@@ -153,7 +160,7 @@ def check_settings(config: ExtractConfig) -> tuple[CacheSpec, dict[str, bytes]]:
     spec = CacheSpec(
         teacher=teacher.spec,
         tokenizer=teacher.tokenizer.fingerprint,
-        targets=targets,
+        targets=settle_tails(targets, config, teacher, corpus),
         audio=config.cache.audio,
     )
     return spec.normalised(), teacher.tokenizer.files()

@@ -139,7 +139,7 @@ def _restored(cache: str, config: ExtractConfig, findings: Findings) -> list[str
     """Check the settings against the cache; files that had to be written for that."""
     from kdcache.store import create_or_open, restore_header
 
-    spec, tokenizer_files = check_settings(config)
+    spec, tokenizer_files = check_settings(config, read_corpus(config))
     _check_corpus(config, findings)
     restored = restore_header(cache, spec, config.cache.layout, tokenizer_files)
     create_or_open(cache, spec, config.cache.layout, tokenizer_files)

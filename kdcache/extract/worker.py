@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from kdcache.extract.plan import Batch, Unit
-    from kdcache.extract.targets import BoundTarget
+    from kdcache.target import Reduced
     from kdcache.teacher import Teacher, TeacherOutput
     from kdcache.types import Utterance
 
@@ -41,6 +41,19 @@ _AHEAD = 2
 
 _LONGEST_MESSAGE = 500
 """Characters of an unexpected error's text that are recorded."""
+
+
+class Packer(Protocol):
+    """A target with its codec, or whoever else wants to hear the teacher's answers."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the cache."""
+        ...
+
+    def pack(self, output: TeacherOutput) -> Reduced:
+        """Reduce and pack one utterance's output."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +102,7 @@ class UnitWorker:
     def __init__(
         self,
         teacher: Teacher,
-        targets: Sequence[BoundTarget],
+        targets: Sequence[Packer],
         *,
         keep_audio: bool = False,
         decode_threads: int = 2,
@@ -198,6 +211,7 @@ class UnitWorker:
             raise TeacherOutputError(
                 f"The teacher gave no frames for {len(heard.samples)} samples."
             )
+        output = replace(output, utterance=heard.utterance.id)
         rate = self._teacher.spec.sample_rate
         columns: dict[str, np.ndarray] = {}
         fidelity: dict[str, float] = {}

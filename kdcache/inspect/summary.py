@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from kdcache.store import Cache
@@ -154,11 +155,16 @@ def _combine(name: str, values: np.ndarray, weights: np.ndarray) -> float | None
 
 
 def _row_counts(cache: Cache, target: str) -> np.ndarray:
-    """Nodes, frames or tokens of each utterance; encoder frames for an unknown codec."""
+    """Nodes, frames or tokens of each utterance; where no shape tells, tokens and an end for a
+    decoder's posteriors, else encoder frames."""
     for array in _ROWS_COLUMNS:
         if f"{target}.{array}" in cache.columns:
             shapes = cache.column_shapes(f"{target}.{array}")
             counts: np.ndarray = shapes[:, :-1].clip(min=0).prod(axis=1).astype(np.float64)
             return counts
+    if cache.spec.target(target).kind == "decoder_logits":
+        lengths = pc.list_value_length(cache.catalogue["tokens"]).to_numpy()
+        tokens: np.ndarray = lengths.astype(np.float64) + 1
+        return tokens
     frames: np.ndarray = cache.catalogue["frames"].to_numpy().astype(np.float64)
     return frames

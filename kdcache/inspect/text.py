@@ -41,8 +41,9 @@ def format_count(count: int, noun: str) -> str:
 
 
 def format_settings(settings: Mapping[str, Any]) -> str:
-    """``top_k 8, band 5``."""
-    return ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))
+    """``top_k 8, band 5``; of a table, which may be long, its kind alone."""
+    shown = {k: v.get("kind", "…") if isinstance(v, dict) else v for k, v in settings.items()}
+    return ", ".join(f"{name} {value}" for name, value in sorted(shown.items()))
 
 
 def summary_lines(summary: CacheSummary, example: str | None = None) -> list[str]:

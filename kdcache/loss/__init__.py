@@ -11,12 +11,14 @@ from kdcache.loss.divergence import class_kl
 from kdcache.loss.lattice import TransducerKDLoss, lattice_kl, transducer_kd_loss
 from kdcache.loss.live import collapse_lattice, full_lattice_kl, live_lattice_kl
 from kdcache.loss.normalise import LatticeNormalise, SequenceNormalise
-from kdcache.loss.posterior import posterior_kl
+from kdcache.loss.posterior import Rest, posterior_kl
+from kdcache.loss.spread import spread_rest
 from kdcache.loss.vector import vector_mse
 
 __all__ = [
     "LatticeNormalise",
     "Nodes",
+    "Rest",
     "SequenceNormalise",
     "TransducerKDLoss",
     "class_kl",
@@ -25,6 +27,7 @@ __all__ = [
     "lattice_kl",
     "live_lattice_kl",
     "posterior_kl",
+    "spread_rest",
     "transducer_kd_loss",
     "vector_mse",
 ]

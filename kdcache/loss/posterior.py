@@ -1,30 +1,35 @@
-"""Knowledge distillation over frames or tokens: top-k classes and the rest as one.
+"""Knowledge distillation over frames or tokens: kept classes, and the rest.
 
 The explicit rest class ("ghost") matters: a student that fits only the k kept probabilities,
 renormalised, is taught a distribution that is too sharp. With the rest, the loss is the exact
 KL between both distributions after the same classes of each are joined, a lower bound of the
-full KL (data processing inequality), zero where the student is the teacher.
+full KL (data processing inequality), zero where the student is the teacher. The other choice
+spreads the rest over the classes that are left (``kdcache.loss.spread``).
 
-Shapes: B batch, N frames or tokens, V vocabulary, K kept class ids, C = K+1 classes.
+Shapes: B batch, N frames or tokens, V vocabulary, K kept class ids at most, C = K+1 classes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
 from kdcache.errors import ConfigError, InputError
 from kdcache.lattice import class_log_probs, node_mask
 from kdcache.lattice.lengths import parse_lengths
-from kdcache.lattice.reduction import Reduction, reduce_utterances
+from kdcache.lattice.reduction import Reduction, reduce_utterances, unknown_choice
 from kdcache.loss.divergence import class_kl
 from kdcache.loss.normalise import SequenceNormalise, normalise_sequence
+from kdcache.loss.spread import spread_kl
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from kdcache.batch import PosteriorBatch
+
+Rest = Literal["joined", "spread"]
+"""``joined``: all classes that are left as one; ``spread``: each with its share."""
 
 
 def posterior_kl(
@@ -33,6 +38,7 @@ def posterior_kl(
     temperature: float = 1.0,
     reduction: Reduction = "mean",
     normalise: SequenceNormalise = "none",
+    rest: Rest = "joined",
 ) -> Tensor:
     """KL of the teacher's kept classes and rest against the student's.
 
@@ -43,6 +49,8 @@ def posterior_kl(
             be known from its sum.
         reduction: ``none`` for (B,), ``sum`` or ``mean`` over utterances.
         normalise: nats per utterance (``none``) or per frame or token (``length``).
+        rest: ``joined``, one class; or ``spread`` over the classes that are left, by the
+            target's model of the rest where it has one, else evenly.
 
     Returns:
         float64 for float64 logits, else float32. The gradient is zero in padding. Classes of
@@ -50,16 +58,28 @@ def posterior_kl(
 
     Raises:
         InputError: student and target do not fit.
-        ConfigError: ``temperature`` is not 1, or ``reduction`` or ``normalise`` is unknown.
+        ConfigError: ``temperature`` is not 1, or ``reduction``, ``normalise`` or ``rest`` is
+            unknown.
     """
     _check(logits_BNV, target, temperature)
+    match rest:
+        case "joined":
+            loss_B = _joined_kl(logits_BNV, target)
+        case "spread":
+            loss_B = spread_kl(logits_BNV, target)
+        case _:
+            raise ConfigError(unknown_choice("rest", rest, get_args(Rest)))
+    loss_B = normalise_sequence(loss_B, target.lengths_B, normalise)
+    return reduce_utterances(loss_B, reduction)
+
+
+def _joined_kl(logits_BNV: Tensor, target: PosteriorBatch) -> Tensor:
     logits_BN1V, ids_BN1K = logits_BNV[:, :, None], target.ids_BNK[:, :, None]
     lengths_B, no_labels_B = target.lengths_B, torch.zeros_like(target.lengths_B)
     logp_BNC = class_log_probs(logits_BN1V, ids_BN1K, lengths_B, no_labels_B)[:, :, 0]
     real_BN1 = node_mask(lengths_B, no_labels_B, logp_BNC.shape[1], 1)
     teacher_BNC = target.logp_BNC.masked_fill(~real_BN1, -torch.inf)
-    loss_B = class_kl(teacher_BNC, logp_BNC).sum(1)
-    return reduce_utterances(normalise_sequence(loss_B, lengths_B, normalise), reduction)
+    return class_kl(teacher_BNC, logp_BNC).sum(1)
 
 
 def _check(logits_BNV: Tensor, target: PosteriorBatch, temperature: float) -> None:

@@ -6,18 +6,20 @@ finite, so that masked arithmetic never meets NaN.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kdcache.batch import Batch, LatticeBatch, PosteriorBatch, VectorBatch
+from kdcache.batch import Batch, LatticeBatch, PosteriorBatch, TailTable, VectorBatch
 from kdcache.codec.records import LatticeRecord, PosteriorRecord, Record, VectorRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kdcache.codec.tail import TailModel
     from kdcache.stream.source import Example
 
 TargetBatch = LatticeBatch | PosteriorBatch | VectorBatch
@@ -74,7 +76,21 @@ def _starts(records: Sequence[LatticeRecord]) -> Tensor:
 def _collate_posteriors(records: Sequence[PosteriorRecord]) -> PosteriorBatch:
     values = [record.logp_NC for record in records]
     ids = [record.ids_NK for record in records]
-    return PosteriorBatch(_pad(values, 0.0), _pad(ids, -1).long(), _lengths(values))
+    # Utterances may keep different numbers of classes; their rests have one place.
+    kept = _pad([value[:, :-1] for value in values], -np.inf)
+    rest = _pad([value[:, -1:] for value in values], 0.0)
+    logp, lengths = torch.cat([kept, rest], dim=-1), _lengths(values)
+    padding = torch.arange(logp.shape[1]) >= lengths[:, None]
+    logp.masked_fill_(padding[..., None], 0.0)
+    tail = None if records[0].tail is None else _table(records[0].tail)
+    return PosteriorBatch(logp, _pad(ids, -1).long(), lengths, tail)
+
+
+@lru_cache(maxsize=8)
+def _table(tail: TailModel) -> TailTable:
+    """The same tensors for every batch of a cache, whose records share one model."""
+    rows = torch.from_numpy(tail.row_V.astype(np.int64))
+    return TailTable(torch.from_numpy(tail.log_weights), rows)
 
 
 def _collate_vectors(records: Sequence[VectorRecord]) -> VectorBatch:

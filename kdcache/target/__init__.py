@@ -1,8 +1,8 @@
 """Targets: which part of a teacher's belief is kept, and what that loses.
 
     lattice          a transducer's nodes: blank, next label, top-k more, rest
-    encoder_logits   posteriors of encoder frames: top-k and rest
-    decoder_logits   posteriors of an attention decoder's tokens: top-k and rest
+    encoder_logits   posteriors of encoder frames: a few classes and rest, or random draws
+    decoder_logits   posteriors of an attention decoder's tokens: the same
     hidden           the encoder's last hidden states
     features         the teacher's input features
 

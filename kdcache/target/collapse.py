@@ -90,7 +90,7 @@ def split(logp_XV: Tensor, count: int, left_X: Tensor) -> Split:
         logp_XK=pad(logp_XK, missing, value=float("-inf")),
         ids_XK=pad(ids_XK, missing, value=ABSENT),
         rest_X=rest_X,
-        spread_X=_unevenness(remaining_XV, rest_X, left_X),
+        spread_X=unevenness(remaining_XV, rest_X, left_X),
     )
 
 
@@ -115,7 +115,7 @@ def likeliest(logp_XV: Tensor, count: int) -> Tensor:
     return last - (keys_XK & 0xFFFFFFFF)
 
 
-def _unevenness(logp_XV: Tensor, rest_X: Tensor, left_X: Tensor) -> Tensor:
+def unevenness(logp_XV: Tensor, rest_X: Tensor, left_X: Tensor) -> Tensor:
     """r · KL(q given left ‖ uniform over n) = Σ q ln q − r ln r + r ln n, in nats."""
     mass_X = rest_X.exp()
     entropy_X = torch.special.entr(logp_XV.exp()).sum(-1)

@@ -19,7 +19,8 @@ def posterior_fidelity(
     Args:
         logp_XC: the teacher's log-probabilities of the kept classes and rest.
         decoded_XC: the decoded ones.
-        spread_X: what spreading the rest evenly adds (``kdcache.target.collapse``).
+        spread_X: what spreading the rest adds, evenly (``kdcache.target.collapse``) or by a
+            model (``kdcache.target.tail``).
 
     Returns:
         ``kl_mean``, ``kl_max`` over the kept classes; ``kl_full_mean``, ``kl_full_max`` over
@@ -33,6 +34,25 @@ def posterior_fidelity(
         "kl_full_mean": float(full_X.mean()),
         "kl_full_max": float(full_X.max()),
     }
+
+
+def sampling_fidelity(logp_XC: np.ndarray, logq_XC: np.ndarray) -> dict[str, float]:
+    """How far draws are from what they were drawn from.
+
+    The divergence of the teacher from a few draws is infinite, so it is the other way round:
+    KL(draws ‖ teacher), about (distinct classes − 1) / 2N nats for N draws without bias.
+
+    Args:
+        logp_XC: decoded shares of the drawn classes.
+        logq_XC: the teacher's log-probabilities of the same.
+
+    Returns:
+        ``kl_sampled_mean``, ``kl_sampled_max``.
+    """
+    p_XC = np.exp(logp_XC.astype(np.float64))
+    ratio_XC = np.where(p_XC > 0, logp_XC, 0.0) - np.where(p_XC > 0, logq_XC, 0.0)
+    kl_X = (p_XC * ratio_XC).sum(-1)
+    return {"kl_sampled_mean": float(kl_X.mean()), "kl_sampled_max": float(kl_X.max())}
 
 
 def divergence(logp_XC: np.ndarray, logq_XC: np.ndarray) -> np.ndarray:

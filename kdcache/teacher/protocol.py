@@ -71,6 +71,8 @@ class TeacherOutput:
         token_logits_UV: an attention decoder's teacher-forced logits, (U+1, V), the last
             row predicting the end.
         features_FM: the model's input features, where it has any.
+        utterance: id of the utterance, from which targets that draw at random are seeded; a
+            teacher need not know it.
     """
 
     frames: int
@@ -80,6 +82,7 @@ class TeacherOutput:
     lattice: LatticeLogits | None = None
     token_logits_UV: Tensor | None = None
     features_FM: Tensor | None = None
+    utterance: str = ""
 
 
 @runtime_checkable

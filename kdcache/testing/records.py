@@ -64,10 +64,10 @@ def random_band(rng: np.random.Generator, kept: int = 2, vocab: int = 100) -> La
 def random_posterior(
     rng: np.random.Generator, length: int, kept: int, vocab: int = 100
 ) -> PosteriorRecord:
-    """Posteriors of N = ``length`` frames or tokens, K = ``kept``."""
-    return PosteriorRecord(
-        random_logp(rng, (length, kept + 1)), _distinct_ids(rng, (length,), kept, vocab)
-    )
+    """Posteriors of N = ``length`` frames or tokens, K = ``kept``, likeliest first."""
+    logp_NC = random_logp(rng, (length, kept + 1))
+    logp_NC[:, :-1] = -np.sort(-logp_NC[:, :-1], axis=-1)
+    return PosteriorRecord(logp_NC, _distinct_ids(rng, (length,), kept, vocab))
 
 
 def random_vector(rng: np.random.Generator, frames: int, width: int) -> VectorRecord:
@@ -92,6 +92,33 @@ def records(kind: str) -> SearchStrategy[Record]:
     drawers = {"lattice": _lattices, "posterior": _posteriors, "vector": _vectors}
     strategy: SearchStrategy[Record] = st.composite(drawers[kind])()
     return strategy
+
+
+def ragged_posteriors(vocab: int = 65_534) -> SearchStrategy[PosteriorRecord]:
+    """Hypothesis strategy of posteriors whose rows keep as many classes as they like.
+
+    They are as a target makes them: by decreasing probability, −inf and id −1 in the slots
+    that a row does not use, and no slot that every row leaves free.
+    """
+    from hypothesis import strategies as st
+
+    strategy: SearchStrategy[PosteriorRecord] = st.composite(_ragged)(vocab)
+    return strategy
+
+
+def _ragged(draw: Any, vocab: int) -> PosteriorRecord:
+    from hypothesis import strategies as st
+
+    length, slots = draw(st.integers(0, 8)), draw(st.integers(0, min(6, vocab)))
+    logp_NC = _draw_logp(draw, (length, slots + 1))
+    logp_NC[:, :-1] = -np.sort(-logp_NC[:, :-1], axis=-1)
+    absent_NK = np.isneginf(logp_NC[:, :-1])
+    row = st.lists(st.integers(0, vocab - 1), min_size=slots, max_size=slots, unique=True)
+    drawn = [draw(row) for _ in range(length)]
+    ids_NK = np.array(drawn, np.int32).reshape(length, slots)
+    ids_NK[absent_NK] = -1
+    kept = int((~absent_NK).sum(-1).max(initial=0))
+    return PosteriorRecord(np.delete(logp_NC, np.s_[kept:-1], axis=1), ids_NK[:, :kept])
 
 
 def _lattices(draw: Any) -> Record:

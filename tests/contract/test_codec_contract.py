@@ -37,6 +37,21 @@ class TestPosteriorLog8(CodecContract):
     settings: ClassVar = {"name": "log8", "floor": 16}
 
 
+class TestPosteriorRoot(CodecContract):
+    record = "posterior"
+    settings: ClassVar = {"name": "root"}
+
+
+class TestPosteriorRootCoarse(CodecContract):
+    record = "posterior"
+    settings: ClassVar = {"name": "root", "bits": 2}
+
+
+class TestPosteriorCount(CodecContract):
+    record = "posterior"
+    settings: ClassVar = {"name": "count", "samples": 64}
+
+
 class TestVectorFp16(CodecContract):
     record = "vector"
     settings: ClassVar = {"name": "fp16"}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from kdcache.codec import Fp16LogProb, LatticeRecord, Log8LogProb, PosteriorRecord, make_codec
-from kdcache.testing.codec_contract import same_starts, values_of
-from kdcache.testing.records import records
+from kdcache.testing.codec_contract import same_classes, same_starts, values_of
+from kdcache.testing.records import ragged_posteriors, records
 
 CODECS = [
     ("lattice", {"name": "log8"}),
@@ -88,3 +88,29 @@ def test_a_second_round_trip_stays_within_the_bound_of_the_first(record: Posteri
     finite = np.isfinite(values_of(first))
     error = np.abs(values_of(first)[finite] - values_of(second)[finite])
     assert (error <= codec.error_bound(first)[finite]).all()
+
+
+RAGGED = [
+    *({"name": "root", "bits": bits} for bits in (2, 3, 5, 7, 12)),
+    {"name": "count", "samples": 7},
+    {"name": "log8"},
+    {"name": "fp16"},
+]
+
+
+@pytest.mark.parametrize("named", RAGGED, ids=str)
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(record=ragged_posteriors())
+def test_rows_of_any_length_are_within_the_bound(
+    named: dict[str, object], record: PosteriorRecord
+) -> None:
+    codec = make_codec("posterior", named)
+    decoded = codec.decode(codec.encode(record))
+    assert isinstance(decoded, PosteriorRecord)
+    assert decoded.logp_NC.shape == record.logp_NC.shape
+    finite = np.isfinite(record.logp_NC)
+    error = np.abs(record.logp_NC[finite].astype(np.float64) - decoded.logp_NC[finite])
+    assert (error <= codec.error_bound(record)[finite]).all()
+    assert np.isneginf(decoded.logp_NC[~finite]).all()
+    assert np.allclose(np.exp(decoded.logp_NC.astype(np.float64)).sum(-1), 1, atol=1e-5)
+    assert same_classes(record.ids_NK, decoded)

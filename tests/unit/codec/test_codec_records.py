@@ -111,6 +111,21 @@ def test_absent_ids_come_back_as_minus_one() -> None:
     assert unpack_ids(pack_ids(ids)).tolist() == ids.tolist()
 
 
+def test_ids_are_implied_only_where_every_class_has_its_slot() -> None:
+    codec = make_codec("posterior", {"name": "log8"})
+    ids = np.tile(np.arange(3, dtype=np.int32), (4, 1))
+    logp = random_logp(RNG(0), (4, 4))
+    assert codec.encode(PosteriorRecord(logp, ids)).keys() == {"logp", "ids"}
+    logp[:, -1] = -np.inf
+    dense = PosteriorRecord(logp, ids)
+    assert codec.encode(dense).keys() == {"logp"}
+    decoded = codec.decode(codec.encode(dense))
+    assert isinstance(decoded, PosteriorRecord)
+    assert np.array_equal(decoded.ids_NK, ids)
+    assert codec.encode(PosteriorRecord(logp, ids[:, ::-1])).keys() == {"logp", "ids"}
+    assert codec.columns()["ids"].optional
+
+
 @pytest.mark.parametrize("largest", [65_534, 65_535, 10**6])
 def test_ids_beyond_16_bits_are_a_sentence(largest: int) -> None:
     with pytest.raises(ConfigError, match="16 bits"):

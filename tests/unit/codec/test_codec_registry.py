@@ -38,7 +38,11 @@ def not_a_codec(record: str) -> object:
 
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [("lattice", ["fp16", "log8"]), ("posterior", ["fp16", "log8"]), ("vector", ["fp16", "int8"])],
+    [
+        ("lattice", ["fp16", "log8"]),
+        ("posterior", ["count", "fp16", "log8", "root"]),
+        ("vector", ["fp16", "int8"]),
+    ],
 )
 def test_built_in_names(kind: str, names: list[str]) -> None:
     assert codec_names(kind) == names
@@ -63,6 +67,10 @@ def test_settings_reach_the_codec() -> None:
         ("lattice", {"name": "log8", "flor": 3}, "no setting 'flor'.*Did you mean 'floor'"),
         ("lattice", {"name": "fp16", "floor": 3}, "no setting 'floor'; known: none"),
         ("lattice", {"name": "log8", "floor": 0}, "floor from 1 to 80"),
+        ("lattice", {"name": "root"}, "no codec 'root' for lattice records"),
+        ("posterior", {"name": "root", "bits": 13}, "bits to be an integer from 2 to 12, got 13"),
+        ("posterior", {"name": "root", "bits": 7.0}, "bits to be an integer .* got 7.0"),
+        ("posterior", {"name": "count", "samples": 0}, "samples to be an integer from 1 to 4,096"),
         ("lattice", {"floor": 16}, "needs a name"),
         ("lattice", {"name": 8}, "needs a name"),
         ("lattice", {"name": "no_such_module:Codec"}, "cannot load codec"),

@@ -187,3 +187,9 @@ def test_a_failed_utterance_ends_with_its_reason() -> None:
     lines = utterance_lines(failed)
     assert lines[-1].split() == ["failed", "audio:", "it", "is", "cut", "off"]
     assert "frames" not in flat(lines)
+
+
+def test_a_table_among_the_settings_is_shown_by_its_kind() -> None:
+    assert format_settings({"tail": {"kind": "prior", "codes": "AAAA"}, "bits": 7}) == (
+        "bits 7, tail prior"
+    )

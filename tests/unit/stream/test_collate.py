@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from kdcache.batch import LatticeBatch
+from kdcache.batch import LatticeBatch, PosteriorBatch
+from kdcache.codec import TailModel
 from kdcache.codec.records import LatticeRecord, PosteriorRecord, VectorRecord
 from kdcache.stream.collate import collate, collate_records
 from kdcache.stream.source import Example, KeptSource
@@ -74,6 +75,30 @@ def test_bands_beside_whole_lattices() -> None:
 def test_lattices_without_more_classes() -> None:
     found = collate_records([lattice(2, 1, 0), lattice(3, 0, 0)])
     assert found.ids_BTSK.shape == (2, 3, 2, 0)  # type: ignore[union-attr]
+
+
+def test_rests_of_posteriors_of_different_widths_have_one_place() -> None:
+    narrow = PosteriorRecord(np.log(np.array([[0.9, 0.1]], np.float32)), np.array([[4]], np.int32))
+    wide = PosteriorRecord(
+        np.log(np.array([[0.5, 0.3, 0.2]] * 2, np.float32)), np.array([[4, 2]] * 2, np.int32)
+    )
+    found = collate_records([narrow, wide])
+    assert isinstance(found, PosteriorBatch)
+    torch.testing.assert_close(found.logp_BNC[0, 0].exp(), torch.tensor([0.9, 0.0, 0.1]))
+    assert found.logp_BNC[0, 1].tolist() == [0.0, 0.0, 0.0]
+    assert found.ids_BNK.tolist() == [[[4, -1], [-1, -1]], [[4, 2], [4, 2]]]
+    assert found.tail is None
+
+
+def test_the_model_of_the_rest_is_one_table_for_all_batches() -> None:
+    tail = TailModel.from_weights(np.ones((2, 5)), np.array([0, 1, 0, 1, 0]))
+    record = PosteriorRecord(np.zeros((1, 1), np.float32), np.zeros((1, 0), np.int32), tail)
+    first, second = collate_records([record]), collate_records([record, record])
+    assert isinstance(first, PosteriorBatch)
+    assert isinstance(second, PosteriorBatch)
+    assert first.tail is second.tail is not None
+    assert first.tail.row_V.tolist() == [0, 1, 0, 1, 0]
+    assert first.tail.logw_RV.tolist() == [[0.0] * 5] * 2
 
 
 def test_posteriors_and_vectors() -> None:

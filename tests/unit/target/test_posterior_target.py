@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdcache.codec import make_codec
+from kdcache.codec import TailModel, make_codec
 from kdcache.codec.records import PosteriorRecord
 from kdcache.errors import ConfigError, TeacherOutputError, UnsupportedTargetError
 from kdcache.target.posterior import DecoderLogitsTarget, EncoderLogitsTarget, collapse_rows
@@ -136,6 +137,139 @@ def test_more_classes_than_the_teacher_has(spec: Callable[..., TeacherSpec]) -> 
     EncoderLogitsTarget(top_k=5).check(teacher)
     with pytest.raises(UnsupportedTargetError, match="keeps top_k 6 classes, but teacher 't' has"):
         EncoderLogitsTarget(top_k=6).check(teacher)
+
+
+def test_a_vocabulary_that_16_bits_do_not_hold(spec: Callable[..., TeacherSpec]) -> None:
+    with pytest.raises(ConfigError, match="65,535 classes exceeds the 65,534"):
+        EncoderLogitsTarget(min_p=0.1).check(spec("encoder_logits", kind="ctc", vocab_size=65_535))
+
+
+@pytest.mark.parametrize(
+    ("settings", "spelt", "codec"),
+    [
+        ({}, {"top_k": 8}, {"name": "log8"}),
+        ({"top_k": 3}, {"top_k": 3}, {"name": "log8"}),
+        ({"top_k": "all"}, {"top_k": "all"}, {"name": "fp16"}),
+        ({"min_p": 1e-4}, {"top_k": "all", "min_p": 1e-4}, {"name": "root"}),
+        ({"top_p": 0.9, "top_k": 4}, {"top_k": 4, "top_p": 0.9}, {"name": "root"}),
+        ({"samples": 50}, {"samples": 50}, {"name": "count", "samples": 50}),
+    ],
+)
+def test_settings_and_the_codec_that_suits_them(
+    settings: dict[str, Any], spelt: dict[str, Any], codec: dict[str, Any]
+) -> None:
+    target = EncoderLogitsTarget(**settings)
+    assert target.settings() == spelt
+    assert target.default_codec() == codec
+    assert EncoderLogitsTarget(**spelt) == target
+
+
+@pytest.mark.parametrize("codec", ["root", "log8", "fp16"])
+def test_rows_of_different_lengths_in_every_codec(
+    normal: Callable[..., Tensor], codec: str
+) -> None:
+    logits, packer = normal(6, 40), make_codec("posterior", {"name": codec})
+    reduced = EncoderLogitsTarget(min_p=0.01).reduce(_output("frame_logits_TV", logits), packer)
+    decoded = packer.decode(reduced.columns)
+    assert isinstance(decoded, PosteriorRecord)
+    logp = logits.double().log_softmax(-1).numpy()
+    counts = (decoded.ids_NK >= 0).sum(-1)
+    assert counts.tolist() == (logp >= np.log(0.01)).sum(-1).tolist()
+    assert decoded.ids_NK.shape[1] == counts.max() < 40
+    full = []
+    for row in range(6):
+        ids = decoded.ids_NK[row, : counts[row]]
+        q = np.full(40, decoded.logp_NC[row, -1] - np.log(40 - counts[row]))
+        q[ids] = decoded.logp_NC[row, : counts[row]]
+        full.append((np.exp(logp[row]) * (logp[row] - q)).sum())
+    assert reduced.fidelity["kl_full_mean"] == pytest.approx(np.mean(full), abs=1e-6)
+    assert reduced.fidelity["kl_full_max"] == pytest.approx(np.max(full), abs=1e-6)
+
+
+def test_a_model_of_the_rest_is_what_the_loss_is_measured_with(
+    normal: Callable[..., Tensor],
+) -> None:
+    logits, output = normal(6, 12), _output("frame_logits_TV", normal(6, 12))
+    weights = logits.double().softmax(-1).mean(0, keepdim=True).numpy()
+    tail = TailModel.from_weights(weights, np.zeros(12, int))
+    codec = make_codec("posterior", {"name": "root", "bits": 10, "tail": tail.to_dict()})
+    even = make_codec("posterior", {"name": "root", "bits": 10})
+    target = EncoderLogitsTarget(top_k=2)
+    modelled, spread = (target.reduce(output, c).fidelity for c in (codec, even))
+    assert modelled["kl_mean"] == spread["kl_mean"]
+    assert modelled["kl_full_mean"] != spread["kl_full_mean"]
+    decoded = codec.decode(target.reduce(output, codec).columns)
+    assert isinstance(decoded, PosteriorRecord)
+    logp = logits.double().log_softmax(-1).numpy()
+    full = []
+    for row in range(6):
+        weight = np.exp(tail.log_weights[0].astype(np.float64))
+        weight[decoded.ids_NK[row]] = 0
+        q = np.exp(decoded.logp_NC[row, -1]) * weight / weight.sum()
+        q[decoded.ids_NK[row]] = np.exp(decoded.logp_NC[row, :-1])
+        full.append((np.exp(logp[row]) * (logp[row] - np.log(q))).sum())
+    assert modelled["kl_full_mean"] == pytest.approx(np.mean(full), abs=1e-5)
+
+
+@pytest.mark.parametrize(("made", "field"), TARGETS)
+@pytest.mark.parametrize("codec", ["fp16", "log8"])
+def test_all_classes_need_no_ids(
+    normal: Callable[..., Tensor], made: Any, field: str, codec: str
+) -> None:
+    logits, packer = normal(6, 12), make_codec("posterior", {"name": codec})
+    reduced = made(top_k="all").reduce(_output(field, logits), packer)
+    assert reduced.columns.keys() == {"logp"}
+    decoded = packer.decode(reduced.columns)
+    assert isinstance(decoded, PosteriorRecord)
+    assert decoded.ids_NK.tolist() == [list(range(12))] * 6
+    expected = logits.log_softmax(-1).numpy()
+    bound = packer.error_bound(
+        PosteriorRecord(np.pad(expected, ((0, 0), (0, 1)), constant_values=-np.inf), decoded.ids_NK)
+    )
+    assert (np.abs(decoded.logp_NC[:, :-1] - expected) <= bound[:, :-1] + 1e-6).all()
+    assert reduced.fidelity["kl_full_mean"] == reduced.fidelity["kl_mean"]
+
+
+def test_all_classes_in_rows_of_any_length_is_refused(normal: Callable[..., Tensor]) -> None:
+    with pytest.raises(TeacherOutputError, match="packed by fp16 or log8"):
+        EncoderLogitsTarget(top_k="all").reduce(
+            _output("frame_logits_TV", normal(6, 12)), make_codec("posterior", {"name": "root"})
+        )
+
+
+def test_draws_are_those_of_the_utterance(normal: Callable[..., Tensor]) -> None:
+    target = EncoderLogitsTarget(samples=20)
+    codec = make_codec("posterior", target.default_codec())
+    output = _output("frame_logits_TV", 0.3 * normal(6, 12))
+
+    def packed(utterance: str) -> bytes:
+        return (
+            target.reduce(replace(output, utterance=utterance), codec).columns["packed"].tobytes()
+        )
+
+    assert packed("a") == packed("a") != packed("b")
+    reduced = target.reduce(output, codec)
+    decoded = codec.decode(reduced.columns)
+    assert isinstance(decoded, PosteriorRecord)
+    counts = np.exp(decoded.logp_NC) * 20
+    assert np.abs(counts - np.rint(counts)).max() < 1e-4
+    assert reduced.fidelity.keys() == {"kl_sampled_mean", "kl_sampled_max"}
+    assert 0 < reduced.fidelity["kl_sampled_mean"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"samples": 0}, "samples is 0; expected an integer from 1 to 4,096"),
+        ({"samples": 50.0}, "samples is 50.0"),
+        ({"samples": 50, "top_k": 8}, "leave top_k, top_p and min_p out"),
+        ({"samples": 50, "min_p": 0.1}, "leave top_k, top_p and min_p out"),
+        ({"top_p": 2}, "top_p is 2; expected a probability"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EncoderLogitsTarget(**settings)
 
 
 @pytest.mark.parametrize("top_k", [0, -3, 2.0, False])

@@ -1,0 +1,244 @@
+"""Packs posteriors of which every row keeps as many classes as it needs, in one column.
+
+Notable features
+- Nothing is spent on slots that a row does not use; ids and codes take the fewest bits that
+  Golomb codes find for the utterance (``kdcache.codec.streams``).
+- The likeliest class of a row is implied by the others where it has half of the mass or more,
+  as in most frames; elsewhere it has a code like any other class.
+- Packing and unpacking are array operations over the whole utterance.
+
+Error. With p ∈ [lo, hi] as the scale says, an implied likeliest class is within 1 − Σ hi and
+1 − Σ lo of the others. Rows with one that is not implied are divided by their sum, which is
+within Σ lo and Σ hi.
+
+Shapes: N frames or tokens, K kept classes at most, C = K+1 with rest, M kept classes of all rows
+but the likeliest of each, L rows whose likeliest class has a code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdcache.codec.ids import check_vocabulary
+from kdcache.codec.logprob import parse_logp
+from kdcache.codec.posterior import parse_posterior
+from kdcache.codec.protocol import ColumnSpec
+from kdcache.codec.records import PosteriorRecord
+from kdcache.codec.scale import CountScale, RootScale
+from kdcache.codec.streams import Rows, pack_rows, unpack_rows
+from kdcache.codec.tail import TailModel, parse_tail
+from kdcache.errors import ConfigError, DamagedCacheError, TeacherOutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kdcache.codec.records import Record
+    from kdcache.codec.scale import Scale
+    from kdcache.codec.tail import Tail
+
+_ID_BITS = 16
+_CODE_BITS = 13
+_FLOAT32_SLACK = 2.0**-19
+
+
+@dataclass(frozen=True)
+class RaggedPosteriorCodec:
+    """Column ``packed`` uint8: as many classes as each row keeps, entropy-coded.
+
+    Ids are exact. Classes that are decoded as equally likely are put in order of id. Bound:
+    from the scale, as the file's head derives.
+
+    Attributes:
+        scale: of the probabilities.
+        tail: the model of the rest, which decoded records carry; a kind of one that is still
+            to be estimated; or ``None``.
+    """
+
+    scale: Scale
+    tail: Tail = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tail", parse_tail(self.tail))
+
+    def columns(self) -> dict[str, ColumnSpec]:
+        """One column."""
+        return {"packed": ColumnSpec("uint8", 1)}
+
+    def encode(self, record: Record) -> dict[str, np.ndarray]:
+        """Header and streams.
+
+        Raises:
+            TeacherOutputError: shapes that do not fit, NaN or a positive log-probability,
+                classes that are not in order of probability, or one twice in a row.
+            ConfigError: ids that 16 bits do not hold, or a tail that is still to be estimated.
+        """
+        if isinstance(self.tail, str):
+            raise ConfigError(f"tail {self.tail!r} is to be estimated from a teacher first")
+        logp_NC, ids_NK = _parse(record)
+        return {"packed": pack_rows(self._rows(logp_NC, ids_NK)[0])}
+
+    def decode(self, columns: Mapping[str, np.ndarray]) -> PosteriorRecord:
+        """Normalised float32 log-probabilities and int32 ids, as wide as the widest row.
+
+        Raises:
+            DamagedCacheError: the bytes are no such column.
+        """
+        rows = unpack_rows(columns["packed"])
+        p_M, rest_N = self._probability(rows.code_M), self._probability(rows.rest_N)
+        others_N, coded_N = _others(rows, p_M, rest_N)
+        if int(coded_N.sum()) != len(rows.lead_L):
+            raise DamagedCacheError(f"{len(rows.lead_L)} likeliest classes do not fit the others")
+        lead_N = np.where(rows.count_N > 0, 1.0 - others_N, 0.0)
+        lead_N[coded_N] = self._probability(rows.lead_L)
+        log_sum_N = np.log(lead_N + others_N)
+        with np.errstate(divide="ignore"):
+            lead_N, rest_N = np.log(lead_N) - log_sum_N, np.log(rest_N) - log_sum_N
+        id_M, code_M = _by_probability(rows)
+        logp_M = self._logp[code_M] - log_sum_N[rows.row_M]
+        tail = self.tail if isinstance(self.tail, TailModel) else None
+        return replace(_pad(rows, id_M, (lead_N, logp_M, rest_N)), tail=tail)
+
+    def error_bound(self, record: Record) -> np.ndarray:
+        """float32 (N, K+1)."""
+        logp_NC, ids_NK = _parse(record)
+        rows, coded_N = self._rows(logp_NC, ids_NK)
+        mass_NC = ~np.isneginf(logp_NC)
+        low_NC, high_NC = np.zeros((2, *logp_NC.shape))
+        low_NC[mass_NC], high_NC[mass_NC] = self.scale.interval(logp_NC[mass_NC])
+        implied_N = ~coded_N & (rows.count_N > 0)
+        if ids_NK.shape[1]:
+            most_N = 1.0 - low_NC[:, 1:].sum(-1)
+            least_N = 1.0 - high_NC[:, 1:].sum(-1)
+            low_NC[implied_N, 0] = least_N[implied_N].clip(0.5)
+            high_NC[implied_N, 0] = most_N[implied_N].clip(0.5)
+        return _bound(logp_NC, low_NC, high_NC, implied_N)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scale's settings, and the tail where there is one."""
+        if self.tail is None:
+            return self.scale.to_dict()
+        tail = self.tail.to_dict() if isinstance(self.tail, TailModel) else self.tail
+        return {**self.scale.to_dict(), "tail": tail}
+
+    def _rows(self, logp_NC: np.ndarray, ids_NK: np.ndarray) -> tuple[Rows, np.ndarray]:
+        """The rows in codes, and which of them have a code for their likeliest class."""
+        mass_NC = ~np.isneginf(logp_NC)
+        codes_NC = np.zeros(logp_NC.shape, np.int64)
+        codes_NC[mass_NC] = self.scale.codes(logp_NC[mass_NC])
+        codes_NK, rest_N = codes_NC[:, :-1], codes_NC[:, -1]
+        row_M, column_M = np.nonzero(codes_NK[:, 1:])
+        id_M, code_M = ids_NK[row_M, column_M + 1], codes_NK[row_M, column_M + 1]
+        order_M = np.argsort(row_M << _ID_BITS | id_M)
+        nothing_N = np.zeros(len(rest_N), np.int64)
+        first_N = ids_NK[:, 0] if ids_NK.shape[1] else nothing_N
+        lead_N = codes_NK[:, 0] if ids_NK.shape[1] else nothing_N
+        count_N = (codes_NK > 0).sum(-1)
+        rows = Rows(count_N, first_N, rest_N, row_M, id_M[order_M], code_M[order_M], lead_N)
+        p_M, p_rest_N = self._probability(rows.code_M), self._probability(rest_N)
+        _, coded_N = _others(rows, p_M, p_rest_N)
+        return rows._replace(lead_L=lead_N[coded_N]), coded_N
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        return self.scale.probability
+
+    @cached_property
+    def _logp(self) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            logp: np.ndarray = np.log(self._table)
+        return logp
+
+    def _probability(self, codes: np.ndarray) -> np.ndarray:
+        if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) < len(self._table):
+            raise DamagedCacheError("a packed probability is off the scale")
+        found: np.ndarray = self._table[codes]
+        return found
+
+
+def root_codec(bits: int = 7, tail: Tail = None) -> RaggedPosteriorCodec:
+    """Codec ``root``; the settings are those of ``RootScale`` and of the codec."""
+    return RaggedPosteriorCodec(RootScale(bits), tail)
+
+
+def count_codec(samples: int = 50) -> RaggedPosteriorCodec:
+    """Codec ``count``; the setting is that of ``CountScale``. Draws leave no rest to model."""
+    return RaggedPosteriorCodec(CountScale(samples))
+
+
+def _parse(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """float64 log-probabilities (N, K+1) and int64 ids (N, K), checked."""
+    record = parse_posterior(record)
+    logp_NC = parse_logp(record.logp_NC).astype(np.float64)
+    ids_NK = np.asarray(record.ids_NK, np.int64)
+    if (logp_NC[:, 1:-1] > logp_NC[:, :-2]).any():
+        raise TeacherOutputError(
+            "expected the classes of each row by decreasing probability, got another order; all "
+            "classes in order of id are packed by fp16 or log8"
+        )
+    kept_ids = ids_NK[~np.isneginf(logp_NC[:, :-1])]
+    if int(kept_ids.min(initial=0)) < 0:
+        raise TeacherOutputError("expected an id for every class of some probability, got −1")
+    check_vocabulary(int(kept_ids.max(initial=0)) + 1)
+    return logp_NC, ids_NK
+
+
+def _others(rows: Rows, p_M: np.ndarray, rest_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mass beside each row's likeliest class, and where that is too much to imply it.
+
+    Both sides of the codec come here with equal arrays, so that they agree to the last bit.
+    """
+    others_N = rest_N + np.bincount(rows.row_M, p_M, len(rest_N))
+    return others_N, (others_N > 0.5) & (rows.count_N > 0)
+
+
+def _pad(
+    rows: Rows, id_M: np.ndarray, logp: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> PosteriorRecord:
+    """Rows by decreasing probability, each padded to the widest.
+
+    Args:
+        rows: of which the counts and likeliest classes are used.
+        id_M: of the other classes, each row's by decreasing probability.
+        logp: of the likeliest (N,), of the others (M,), of the rest (N,).
+    """
+    length, kept = len(rows.count_N), int(rows.count_N.max(initial=0))
+    logp_NC = np.full((length, kept + 1), -np.inf, np.float32)
+    ids_NK = np.full((length, kept), -1, np.int32)
+    lead_N, logp_M, logp_NC[:, -1] = logp
+    if kept:
+        logp_NC[:, 0] = lead_N
+        ids_NK[:, 0] = np.where(rows.count_N > 0, rows.first_N, -1)
+        more_N = np.maximum(rows.count_N - 1, 0)
+        starts_N = np.cumsum(more_N) - more_N
+        slot_M = 1 + np.arange(len(id_M)) - starts_N[rows.row_M]
+        ids_NK.reshape(-1)[slot_M + rows.row_M * kept] = id_M
+        logp_NC.reshape(-1)[slot_M + rows.row_M * (kept + 1)] = logp_M
+    return PosteriorRecord(logp_NC, ids_NK)
+
+
+def _by_probability(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and codes of the others, in each row by decreasing code and increasing id."""
+    # Numbers are sorted several times faster than an order of them is found.
+    codes = (1 << _CODE_BITS) - 1
+    keys_M = ((rows.row_M << _CODE_BITS) + (codes - rows.code_M) << _ID_BITS) + rows.id_M
+    keys_M.sort()
+    return keys_M & (1 << _ID_BITS) - 1, codes - (keys_M >> _ID_BITS & codes)
+
+
+def _bound(
+    logp_NC: np.ndarray, low_NC: np.ndarray, high_NC: np.ndarray, implied_N: np.ndarray
+) -> np.ndarray:
+    """Largest error in nats where probabilities are within these limits before dividing."""
+    mass_NC = ~np.isneginf(logp_NC)
+    given_NC = np.where(mass_NC, logp_NC, 0.0)
+    least_N1 = np.where(implied_N, 1.0, low_NC.sum(-1))[:, None]
+    most_N1 = np.where(implied_N, 1.0, high_NC.sum(-1))[:, None]
+    with np.errstate(divide="ignore"):
+        above_NC = np.log(high_NC / least_N1) - given_NC
+        below_NC = given_NC - np.log(low_NC / most_N1)
+    bound_NC = np.maximum(above_NC, below_NC) + _FLOAT32_SLACK * (1.0 - given_NC)
+    return np.where(mass_NC, bound_NC, 0.0).astype(np.float32)
