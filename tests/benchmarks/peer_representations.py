@@ -92,7 +92,7 @@ def half_dense(logp_TV: np.ndarray) -> tuple[int, np.ndarray]:
 def representations(vocabulary: int) -> dict[str, Representation]:
     """Every peer at several sizes, by name."""
     found: dict[str, Representation] = {}
-    for k in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+    for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
         if k > vocabulary:
             break
         found[f"TinyViT top-{k}"] = partial(tinyvit, k=k)
