@@ -36,3 +36,9 @@ def train(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
         echo_json(report.to_dict())
     else:
         click.echo(f"{report.student}: {report.steps} steps, loss {report.loss:.4f}")
+        if report.damaged:
+            click.echo(
+                f"Skipped {report.damaged} damaged utterances; `kdcache verify "
+                f"{settings.data.cache}` names them.",
+                err=True,
+            )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from kdcache.errors import ConfigError
+from kdcache.errors import ConfigError, DamagedCacheError, did_you_mean
 from kdcache.stream.collate import collate
 from kdcache.stream.plan import EpochPlan, plan_epoch
 from kdcache.stream.prefetch import Prefetcher
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from kdcache.store import Cache
     from kdcache.stream.source import Example, Source
     from kdcache.types import Utterance
+
+OnDamage = Literal["raise", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,17 @@ class Stream:
         micro_batches_per_step: micro-batches of an optimiser step, on all workers together.
         shuffle: ``False`` for evaluation.
         prefetch: micro-batches, or steps of them, to read ahead.
+        on_damage: what becomes of an utterance whose stored bytes are not what was written:
+            ``raise``, or ``skip`` it, which :attr:`damaged` then names. The order of all others
+            stays; a step still counts it among its utterances.
+
+    Attributes:
+        waited: seconds that the consumer has spent waiting for batches.
+        damaged: what was skipped: by catalogue row, the message that names the utterance.
 
     Raises:
-        ConfigError: a rank outside the world, or more workers than micro-batches in a step.
+        ConfigError: a rank outside the world, more workers than micro-batches in a step, or an
+            unknown ``on_damage``.
     """
 
     def __init__(
@@ -69,7 +79,10 @@ class Stream:
         micro_batches_per_step: int | None = None,
         shuffle: bool = True,
         prefetch: int = 4,
+        on_damage: OnDamage = "raise",
     ) -> None:
+        _check_on_damage(on_damage)
+        self._on_damage = on_damage
         self._count = micro_batches_per_step or world_size
         _check_world(rank, world_size, self._count)
         self.source = source
@@ -78,6 +91,7 @@ class Stream:
         self._shuffle, self._prefetch = shuffle, prefetch
         self._epoch, self._next = 0, 0
         self.waited = 0.0
+        self.damaged: dict[int, str] = {}
 
     def plan(self, epoch: int) -> EpochPlan:
         """The steps of an epoch, for all workers."""
@@ -109,7 +123,7 @@ class Stream:
         plan = self.plan(self._epoch)
         for index in range(self._next, len(plan)):
             for rows in plan.share(index, self.rank, self.world_size):
-                yield from (self.source.load(int(row)) for row in rows)
+                yield from self._load(rows)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, as JSON-ready values."""
@@ -141,10 +155,21 @@ class Stream:
         plan = self.plan(epoch)
         for index in range(start, len(plan)):
             shares = plan.share(index, self.rank, self.world_size)
-            batches = tuple(
-                collate([self.source.load(int(row)) for row in rows]) for rows in shares
-            )
+            loaded = (self._load(rows) for rows in shares)
+            batches = tuple(collate(examples) for examples in loaded if examples)
             yield Step(batches, plan.utterances(index), epoch, index)
+
+    def _load(self, rows: Iterable[int]) -> list[Example]:
+        """Examples of a micro-batch; without those that are damaged, if these are skipped."""
+        examples = []
+        for row in rows:
+            try:
+                examples.append(self.source.load(int(row)))
+            except DamagedCacheError as error:
+                if self._on_damage == "raise":
+                    raise
+                self.damaged[int(row)] = error.message
+        return examples
 
 
 def stream_cache(
@@ -191,6 +216,13 @@ def stream_corpus(
     """Stream a corpus without a teacher: the same batches with no targets."""
     source = CorpusSource(utterances, tokenizer, sample_rate)
     return Stream(KeptSource(source) if keep_in_memory else source, **settings)
+
+
+def _check_on_damage(value: str) -> None:
+    known = get_args(OnDamage)
+    if value not in known:
+        hint = did_you_mean(value, known)
+        raise ConfigError(f"on_damage is {value!r}; expected {' or '.join(known)}.{hint}")
 
 
 def _check_world(rank: int, world_size: int, micro_batches: int) -> None:

@@ -32,6 +32,7 @@ def load_data(settings: TrainSettings, world: World) -> tuple[Stream, Tokenizer]
         "rank": world.rank,
         "world_size": world.size,
         "keep_in_memory": settings.data.keep_in_memory,
+        "on_damage": settings.data.on_damage,
     }
     data = settings.data
     if data.cache is None:

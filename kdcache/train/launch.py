@@ -48,6 +48,7 @@ class TrainReport:
         loss: of the last step.
         seconds: of training in the last start, start-up left out.
         waiting: of these, seconds spent waiting for batches.
+        damaged: utterances that were skipped because their stored bytes are damaged.
     """
 
     student: Path
@@ -55,6 +56,7 @@ class TrainReport:
     loss: float
     seconds: float
     waiting: float
+    damaged: int
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -84,7 +86,14 @@ def run_training(
         with _watching(settings.out, watch), session:
             _fit(settings)
     last = read_metrics(settings.out)[-1]
-    return TrainReport(student, last["step"], last["loss"], last["seconds"], last["waiting"])
+    return TrainReport(
+        student,
+        last["step"],
+        last["loss"],
+        last["seconds"],
+        last["waiting"],
+        last.get("damaged", 0),
+    )
 
 
 def prepare(settings: TrainSettings) -> None:

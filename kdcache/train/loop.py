@@ -128,8 +128,10 @@ class Trainer:
         weights = self._settings.loss.weights()
         names = sorted(weights)
         zero = torch.zeros((), device=self._world.device)
-        values = torch.stack([totals.get(name, zero) for name in names])
-        summed = dict(zip(names, self._world.sum(values).tolist(), strict=True))
+        damaged = zero + len(self.stream.damaged)
+        values = torch.stack([*(totals.get(name, zero) for name in names), damaged])
+        *sums, skipped = self._world.sum(values).tolist()
+        summed = dict(zip(names, sums, strict=True))
         if not self._world.is_first:
             return
         seconds = time.monotonic() - self._began
@@ -142,6 +144,7 @@ class Trainer:
             "gradient_norm": float(norm),
             "seconds": round(seconds, 3),
             "waiting": round(self.stream.waited, 3),
+            "damaged": int(skipped),
         }
         append_metrics(self._out, record)
 

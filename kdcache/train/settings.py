@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from kdcache.config import ConfigLocation, ConfigPath, Settings
@@ -23,6 +25,10 @@ class DataSettings(Settings):
 
     keep_in_memory: bool = False
     """Decode each utterance once and keep it, for small corpora."""
+
+    on_damage: Literal["raise", "skip"] = "raise"
+    """What becomes of an utterance whose cached bytes are not what was written: end the run, or
+    go on without it; metrics and report count those."""
 
     @model_validator(mode="after")
     def _something(self) -> DataSettings:
