@@ -33,7 +33,7 @@ from kdcache.store.spec import AUDIO
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -67,6 +67,7 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         self._header = load_header(storage)
         self._import_codecs = import_codecs
         self._codecs: dict[str, RecordCodec] = {}
+        self._target_columns: dict[str, dict[str, str]] = {}
         self._shards = shards or make_reader(storage)
         self._tokenizer: FetchedFiles | None = None
         self._snapshot = self._load(None)
@@ -200,11 +201,29 @@ class Cache(Mapping[str, "dict[str, Record]"]):
             ConfigError: no such target, or a codec that is not to be had here.
             UnknownUtteranceError, DamagedCacheError: see :meth:`read_columns`.
         """
-        codec = self.codec(name)
-        prefix = f"{name}."
-        names = [column for column in self._header.columns if column.startswith(prefix)]
-        arrays = self.read_columns(key, names)
-        return codec.decode({column.removeprefix(prefix): a for column, a in arrays.items()})
+        return self.codec(name).decode(self.read_packed(key, [name])[name])
+
+    def read_packed(self, key: str | int, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+        """Stored arrays of some targets, as their codecs take them: by target and array.
+
+        Raises:
+            ConfigError: no such target.
+            UnknownUtteranceError, DamagedCacheError: see :meth:`read_columns`.
+        """
+        columns = {name: self._columns_of(name) for name in names}
+        arrays = self.read_columns(key, [c for own in columns.values() for c in own])
+        return {
+            name: {array: arrays[column] for column, array in own.items() if column in arrays}
+            for name, own in columns.items()
+        }
+
+    def _columns_of(self, name: str) -> dict[str, str]:
+        """Columns of a target, and what its codec calls them."""
+        if name not in self._target_columns:
+            prefix = f"{self.spec.target(name).name}."
+            own = [column for column in self._header.columns if column.startswith(prefix)]
+            self._target_columns[name] = {column: column.removeprefix(prefix) for column in own}
+        return self._target_columns[name]
 
     def codec(self, name: str) -> RecordCodec:
         """The codec of the target ``name``."""

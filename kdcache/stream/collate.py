@@ -15,9 +15,10 @@ from torch import Tensor
 
 from kdcache.batch import Batch, LatticeBatch, PosteriorBatch, TailTable, VectorBatch
 from kdcache.codec.records import LatticeRecord, PosteriorRecord, Record, VectorRecord
+from kdcache.stream.pad import pad
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kdcache.codec.tail import TailModel
     from kdcache.stream.source import Example
@@ -25,15 +26,20 @@ if TYPE_CHECKING:
 TargetBatch = LatticeBatch | PosteriorBatch | VectorBatch
 
 
-def collate(examples: Sequence[Example]) -> Batch:
-    """Pad ``examples`` (at least one) into a batch, rows in their order."""
+def collate(examples: Sequence[Example], targets: Mapping[str, TargetBatch] | None = None) -> Batch:
+    """Pad ``examples`` (at least one) into a batch, rows in their order.
+
+    Args:
+        examples: of the batch.
+        targets: those of the examples, where they were decoded and padded already.
+    """
     audio, lengths = None, None
     if all(example.audio is not None for example in examples):
         samples = [example.audio for example in examples if example.audio is not None]
         audio, lengths = _pad(samples, 0.0), _lengths(samples)
     tokens = [example.tokens for example in examples]
     names = examples[0].targets.keys()
-    targets = {name: collate_records([e.targets[name] for e in examples]) for name in names}
+    found = {name: collate_records([e.targets[name] for e in examples]) for name in names}
     return Batch(
         ids=tuple(example.id for example in examples),
         texts=tuple(example.text for example in examples),
@@ -41,7 +47,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         label_lengths_B=_lengths(tokens),
         audio_BN=audio,
         audio_lengths_B=lengths,
-        targets=targets,
+        targets=found if targets is None else dict(targets),
     )
 
 
@@ -103,9 +109,4 @@ def _lengths(arrays: Sequence[np.ndarray]) -> Tensor:
 
 
 def _pad(arrays: Sequence[np.ndarray], value: float) -> Tensor:
-    """Stack arrays of one dtype and rank, padded at the end of every axis."""
-    shape = np.max([array.shape for array in arrays], axis=0)
-    padded = np.full((len(arrays), *(int(n) for n in shape)), value, dtype=arrays[0].dtype)
-    for row, array in zip(padded, arrays, strict=True):
-        row[tuple(slice(n) for n in array.shape)] = array
-    return torch.from_numpy(padded)
+    return torch.from_numpy(pad(arrays, value))

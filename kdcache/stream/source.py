@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from kdcache.corpus import decode_flac, load_audio, read_manifest, resample
 from kdcache.errors import ConfigError, ManifestError, TokenizerError, did_you_mean
+from kdcache.stream.collate import collate
+from kdcache.stream.packed import collate_packed
 from kdcache.types import fingerprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from kdcache.batch import Batch
     from kdcache.codec.records import Record
     from kdcache.corpus.tokenizer import Tokenizer
     from kdcache.store import Cache
@@ -56,6 +59,10 @@ class Source(Protocol):
         """Decode one row. May be called from several threads."""
         ...
 
+    def load_batch(self, rows: Sequence[int]) -> Batch:
+        """Rows, at least one, as a padded batch."""
+        ...
+
 
 class CorpusSource:
     """A manifest without a cache: what a teacher, or a student without one, trains on.
@@ -84,6 +91,10 @@ class CorpusSource:
         tokens = np.array(self._tokenizer.encode(utterance.text), np.int64)
         audio = load_audio(utterance.audio, self._sample_rate)
         return Example(utterance.id, utterance.text, tokens, audio)
+
+    def load_batch(self, rows: Sequence[int]) -> Batch:
+        """Utterances, decoded, spelt and padded."""
+        return collate([self.load(row) for row in rows])
 
 
 class CacheSource:
@@ -127,9 +138,22 @@ class CacheSource:
 
     def load(self, row: int) -> Example:
         """The utterance of ``row`` with its targets, checksums verified."""
-        tokens = np.array(self._tokens[row].as_py(), np.int64)
         records = {name: self._cache.read_target(row, name) for name in self._targets}
-        return Example(self._ids[row], self._texts[row], tokens, self._samples(row), records)
+        return replace(self._bare(row), targets=records)
+
+    def load_batch(self, rows: Sequence[int]) -> Batch:
+        """Utterances with their targets, decoded straight into the batch."""
+        parts = [self._cache.read_packed(row, self._targets) for row in rows]
+        targets = {
+            name: collate_packed(self._cache.codec(name), [part[name] for part in parts])
+            for name in self._targets
+        }
+        return collate([self._bare(row) for row in rows], targets)
+
+    def _bare(self, row: int) -> Example:
+        """The utterance without its targets."""
+        tokens = np.array(self._tokens[row].as_py(), np.int64)
+        return Example(self._ids[row], self._texts[row], tokens, self._samples(row))
 
     def _samples(self, row: int) -> np.ndarray | None:
         if self._audio is not None:
@@ -157,6 +181,10 @@ class KeptSource:
         if row not in self._kept:
             self._kept[row] = self._source.load(row)
         return self._kept[row]
+
+    def load_batch(self, rows: Sequence[int]) -> Batch:
+        """Utterances, each decoded when it is first asked for, padded."""
+        return collate([self.load(row) for row in rows])
 
 
 def check_tokenizer(cache: Cache, tokenizer: Tokenizer) -> None:

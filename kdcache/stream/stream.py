@@ -155,9 +155,18 @@ class Stream:
         plan = self.plan(epoch)
         for index in range(start, len(plan)):
             shares = plan.share(index, self.rank, self.world_size)
-            loaded = (self._load(rows) for rows in shares)
-            batches = tuple(collate(examples) for examples in loaded if examples)
+            batches = tuple(batch for rows in shares if (batch := self._batch(rows.tolist())))
             yield Step(batches, plan.utterances(index), epoch, index)
+
+    def _batch(self, rows: Sequence[int]) -> Batch | None:
+        """A micro-batch; ``None`` where all of it is damaged and skipped."""
+        try:
+            return self.source.load_batch(rows)
+        except DamagedCacheError:
+            if self._on_damage == "raise":
+                raise
+            examples = self._load(rows)
+            return collate(examples) if examples else None
 
     def _load(self, rows: Iterable[int]) -> list[Example]:
         """Examples of a micro-batch; without those that are damaged, if these are skipped."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,12 @@ from hypothesis import strategies as st
 
 from kdcache.errors import ConfigError
 from kdcache.stream import Example, Stream, plan_epoch
+from kdcache.stream.collate import collate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kdcache.batch import Batch
 
 durations_strategy = st.lists(st.floats(0.1, 30.0), min_size=0, max_size=200).map(np.array)
 
@@ -23,6 +31,9 @@ class MemorySource:
     def load(self, row: int) -> Example:
         tokens = np.full(row % 5, row, np.int64)
         return Example(str(row), str(row), tokens, np.full(3 + row % 7, row, np.float32))
+
+    def load_batch(self, rows: Sequence[int]) -> Batch:
+        return collate([self.load(row) for row in rows])
 
 
 def steps_of(stream: Stream) -> list[list[tuple[str, ...]]]:
