@@ -40,8 +40,8 @@ format: $(DEV) ## let ruff repair what it can
 test-slow: $(DEV) ## the long proofs
 	$(BIN)/python -m pytest -m slow
 
-bench: $(DEV) ## the benchmarks of tests/benchmarks
-	@set -e; for script in tests/benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python $$script; done
+bench: $(DEV) ## the benchmarks; their rows land in build/benchmarks.json
+	@set -e; for script in tests/benchmarks/bench_*.py tests/benchmarks/rate_distortion.py; do echo "$$script"; $(BIN)/python $$script; done
 
 docs: $(DEV) ## write docs/cli.md anew from the commands' help
 	@mkdir -p build

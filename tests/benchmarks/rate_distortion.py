@@ -14,8 +14,6 @@ that a core was busy. It reports and asserts nothing.
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
 import time
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ import numpy as np
 import torch
 from peaky_posteriors import entropy, load, simulate
 from peer_representations import representations
+from rows import Row, arguments, publish
 
 from kdcache.batch import TailTable
 from kdcache.codec import PosteriorRecord, RecordCodec, TailModel, make_codec
@@ -36,6 +35,7 @@ from kdcache.target.tail import TailEstimator
 from kdcache.teacher.protocol import TeacherOutput
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
 LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
@@ -195,7 +195,7 @@ def cheapest(points: list[Point], level: float, *, ours: bool) -> Point | None:
     return min(fit, key=lambda p: p.size, default=None)
 
 
-def rows_of(points: list[Point], timed_again: Point, vocabulary: int) -> list[dict[str, Any]]:
+def rows_of(points: list[Point], timed_again: Point, vocabulary: int) -> list[Row]:
     """The figures to write: bytes at equal loss, and speed at the level of 1e-3."""
     suffix = "" if vocabulary == 500 else f".v{vocabulary}"
     rows = []
@@ -203,19 +203,15 @@ def rows_of(points: list[Point], timed_again: Point, vocabulary: int) -> list[di
         own, peer = (cheapest(points, level, ours=ours) for ours in (True, False))
         if own is not None and peer is not None:
             name = "codec.bytes_at_equal_kl" if level == GOAL else f"codec.bytes_at_kl_{level:.0e}"
-            rows.append(row(name + suffix, own.size, "B/frame", peer.size, peer.size / own.size))
+            beside = f"{peer.name} ({peer.size:.4g} B)"
+            rows.append(Row(name + suffix, own.size, "B/frame", beside, peer.size / own.size))
     assert timed_again.encode is not None
     assert timed_again.decode is not None
     speeds = (("encode", timed_again.encode, 1e3), ("decode", timed_again.decode, 5e3))
     for what, speed, goal in speeds:
-        rows.append(row(f"codec.{what}{suffix}", speed, "× real time a core", goal, speed / goal))
+        asked = f"the goal of {goal:,.0f}"
+        rows.append(Row(f"codec.{what}{suffix}", speed, "× real time", asked, speed / goal))
     return rows
-
-
-def row(name: str, value: float, unit: str, peer: float, ratio: float) -> dict[str, Any]:
-    """A figure beside the peer's, or beside what is asked for."""
-    figures = {"value": round(value, 3), "unit": unit, "peer": round(peer, 3)}
-    return {"name": name, **figures, "ratio": round(ratio, 3)}
 
 
 def show(points: list[Point], everything: bool) -> None:
@@ -246,12 +242,11 @@ def line(p: Point) -> str:
 
 def parse_args() -> argparse.Namespace:
     """What is measured; the defaults take seconds."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--vocab", type=int, nargs="+", default=[500], help="of the simulation")
     parser.add_argument("--utterances", type=int, default=8, help="measured, of 15 seconds")
     parser.add_argument("--train", type=int, default=40, help="utterances for models of the rest")
     parser.add_argument("--posteriors", type=Path, help="npz of a real teacher, instead")
-    parser.add_argument("--json", type=Path, help="write rows of name, value, unit, peer, ratio")
     parser.add_argument("--all", action="store_true", help="show every setting of ours")
     return parser.parse_args()
 
@@ -291,8 +286,8 @@ def main() -> None:
         again = measure_ours(best.settings, train, test, REPEATS)
         print(f"\n  at {GOAL:.0e}, best of {REPEATS} runs: {line(again)}")
         rows += rows_of(points, again, vocabulary)
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    print()
+    publish(rows, args.json)
 
 
 if __name__ == "__main__":
