@@ -83,8 +83,8 @@ def _target_lines(comparison: Comparison, target: TargetComparison) -> Iterator[
         yield from paragraph(f"{side} keeps", _kept(spec))
     yield row("compared", _compared(target))
     yield from _figure_lines(target)
-    if target.figures.mean is None:
-        return
+    if not target.figures.max and not target.figures.infinite:
+        return  # the same in every row
     vector = target.record == "vector"
     head = ("worst utterance", "mean", "99 %", "max", *(() if vector else ("changed",)))
     worst = [
