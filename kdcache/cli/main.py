@@ -25,6 +25,7 @@ COMMANDS = {
     "extract": ("kdcache.cli.extract:extract", "Run a teacher over a corpus into a cache."),
     "status": ("kdcache.cli.cache:status", "Show how far an extraction is."),
     "inspect": ("kdcache.cli.cache:inspect", "Show what a cache holds."),
+    "compare": ("kdcache.cli.compare:compare", "Compare two caches of the same utterances."),
     "verify": ("kdcache.cli.cache:verify", "Check every stored byte of a cache."),
     "convert": ("kdcache.cli.convert:convert", "Copy a cache into another layout or codec."),
     "repair": ("kdcache.cli.upkeep:repair", "Take out what is damaged and extract it again."),

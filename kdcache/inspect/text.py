@@ -55,17 +55,17 @@ def summary_lines(summary: CacheSummary, example: str | None = None) -> list[str
     """
     lines = [
         f"{summary.path}  ({summary.layout}, format {summary.format_version})",
-        _row("teacher", f"{summary.teacher}, {summary.teacher_kind}"),
-        _row("", f"fingerprint {summary.teacher_fingerprint[:16]}"),
-        _row("tokenizer", f"fingerprint {summary.tokenizer[:16]}"),
-        _row("utterances", _amount(summary)),
-        _row("failed", _failures(summary.failed)),
-        _row("size", _size(summary.bytes, summary.hours)),
+        row("teacher", f"{summary.teacher}, {summary.teacher_kind}"),
+        row("", f"fingerprint {summary.teacher_fingerprint[:16]}"),
+        row("tokenizer", f"fingerprint {summary.tokenizer[:16]}"),
+        row("utterances", _amount(summary)),
+        row("failed", _failures(summary.failed)),
+        row("size", _size(summary.bytes, summary.hours)),
     ]
     if summary.audio != "none":
-        lines.append(_row("audio", f"{summary.audio}, {_size(summary.audio_bytes, summary.hours)}"))
+        lines.append(row("audio", f"{summary.audio}, {_size(summary.audio_bytes, summary.hours)}"))
     if summary.content_digest:
-        lines.append(_row("digest", summary.content_digest))
+        lines.append(row("digest", summary.content_digest))
     for target in summary.targets:
         lines += ["", *_target_lines(target, summary.hours)]
     return [*lines, "", *_python_lines(summary, example)]
@@ -75,12 +75,12 @@ def status_lines(summary: CacheSummary, coverage: Coverage | None = None) -> lis
     """How far an extraction is: what is committed and, given a corpus, what is not."""
     lines = [
         summary.path,
-        _row("committed", _amount(summary)),
-        _row("failed", _failures(summary.failed)),
-        _row("size", _size(summary.bytes, summary.hours)),
+        row("committed", _amount(summary)),
+        row("failed", _failures(summary.failed)),
+        row("size", _size(summary.bytes, summary.hours)),
     ]
     if coverage:
-        lines.append(_row("corpus", _coverage(coverage)))
+        lines.append(row("corpus", _coverage(coverage)))
     return lines
 
 
@@ -88,24 +88,24 @@ def utterance_lines(utterance: UtteranceSummary) -> list[str]:
     """One utterance in one screen."""
     lines = [
         utterance.id,
-        *_paragraph("text", utterance.text or "(none)"),
-        _row("speaker", utterance.speaker or "(unknown)"),
-        _row("duration", f"{utterance.duration:.2f} s"),
-        _row("unit", utterance.unit),
+        *paragraph("text", utterance.text or "(none)"),
+        row("speaker", utterance.speaker or "(unknown)"),
+        row("duration", f"{utterance.duration:.2f} s"),
+        row("unit", utterance.unit),
     ]
     if utterance.error:
-        return [*lines, *_paragraph("failed", f"{utterance.error}: {utterance.message}")]
+        return [*lines, *paragraph("failed", f"{utterance.error}: {utterance.message}")]
     tokens = " ".join(map(str, utterance.tokens)) or "(none)"
-    lines += _paragraph("tokens", f"{len(utterance.tokens)}: {tokens}")
+    lines += paragraph("tokens", f"{len(utterance.tokens)}: {tokens}")
     lines += [
-        _row("frames", f"{utterance.frames:,}"),
-        _row("size", format_bytes(utterance.bytes)),
+        row("frames", f"{utterance.frames:,}"),
+        row("size", format_bytes(utterance.bytes)),
     ]
     columns = [
         (column.name, column.dtype, _shape(column.shape), format_bytes(column.bytes))
         for column in utterance.columns
     ]
-    lines += ["", *_table(("column", "dtype", "shape", "bytes"), columns)]
+    lines += ["", *table(("column", "dtype", "shape", "bytes"), columns)]
     return [*lines, "", *_fidelity_lines("fidelity", utterance.fidelity or {})]
 
 
@@ -113,23 +113,23 @@ def _target_lines(target: TargetSummary, hours: float) -> Iterator[str]:
     codec = {name: value for name, value in target.codec.items() if name != "name"}
     kind = ", ".join(part for part in (target.kind, format_settings(target.settings)) if part)
     yield f"target {target.name}"
-    yield _row("keeps", kind)
-    yield _row(
+    yield row("keeps", kind)
+    yield row(
         "codec", ", ".join(p for p in (target.codec.get("name"), format_settings(codec)) if p)
     )
-    yield _row("size", _size(target.bytes, hours))
+    yield row("size", _size(target.bytes, hours))
     yield from _fidelity_lines("fidelity", target.fidelity)
 
 
 def _fidelity_lines(label: str, fidelity: Mapping[str, float]) -> list[str]:
     """``kl_mean 1.2e-05, kl_max 0.0031 (nats), error_max 0.2``."""
     if not fidelity:
-        return [_row(label, "not measured")]
+        return [row(label, "not measured")]
     shown = {name: f"{name} {value:.2g}" for name, value in fidelity.items()}
     kl = [text for name, text in shown.items() if name.rpartition(".")[2].startswith("kl_")]
     others = [text for text in shown.values() if text not in kl]
     parts = [f"{', '.join(kl)} ({_UNITS['kl']})"] if kl else []
-    return _paragraph(label, ", ".join([*parts, *others]))
+    return paragraph(label, ", ".join([*parts, *others]))
 
 
 def _python_lines(summary: CacheSummary, example: str | None) -> list[str]:
@@ -174,17 +174,18 @@ def _shape(shape: Sequence[int]) -> str:
     return " × ".join(map(str, shape)) or "scalar"
 
 
-def _row(label: str, value: str) -> str:
+def row(label: str, value: str) -> str:
+    """A label, and what there is to say of it."""
     return f"  {label:<{_LABEL}}{value}"
 
 
-def _paragraph(label: str, text: str) -> list[str]:
+def paragraph(label: str, text: str) -> list[str]:
     """A row whose value may take several lines."""
     first, *rest = wrap(text, WIDTH - _LABEL - 2, break_on_hyphens=False) or [""]
-    return [_row(label, first), *(_row("", line) for line in rest)]
+    return [row(label, first), *(row("", line) for line in rest)]
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Columns as wide as their widest cell; the last one is flush right."""
     table = [head, *rows]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]

@@ -1,0 +1,44 @@
+"""``kdcache compare``: two caches of the same utterances, side by side."""
+
+from __future__ import annotations
+
+import click
+
+from kdcache.cli.plumbing import echo_json, example, json_option
+
+
+@click.command(
+    epilog=example(
+        "kdcache compare runs/cache runs/cache-small",
+        "kdcache compare runs/cache runs/cache-small --utterances 200 --json",
+    )
+)
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option(
+    "--utterances",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Compare N of the utterances in common, evenly spaced; all unless given.",
+)
+@json_option
+def compare(a: str, b: str, utterances: int | None, as_json: bool) -> None:
+    """Compare two caches of the same utterances.
+
+    Of two teachers, or of two ways to keep one: bytes per hour of audio, and how far what B
+    gives back is from what A does, of each target that both hold. Of posteriors that is the
+    divergence KL(A ‖ B) over all classes, in nats per frame, node or token, and how often the
+    likeliest class differs; of lattices, at the nodes that both keep; of vectors, the absolute
+    error. The utterances that differ most are named; --json has every one.
+    """
+    from kdcache.cli.progress import progress
+    from kdcache.inspect.compare import compare as compare_caches
+    from kdcache.inspect.compare_text import comparison_lines
+    from kdcache.store import open_cache
+
+    with progress("Comparing", unit="utterances") as shown:
+        found = compare_caches(open_cache(a), open_cache(b), utterances, shown.update)
+    if as_json:
+        echo_json(found.to_dict())
+    else:
+        click.echo("\n".join(comparison_lines(found)))

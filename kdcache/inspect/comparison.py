@@ -1,0 +1,125 @@
+"""What two caches of the same utterances have in common, and how far they differ: the figures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdcache.inspect.summary import CacheSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How far B's rows are from A's: of an utterance, or of all.
+
+    Attributes:
+        rows: frames, nodes or tokens that both sides have; of vectors, frames.
+        mean, p99, max: over the rows. Of posteriors the divergence KL(A ‖ B) in nats, rows
+            where it is infinite left out; of vectors the absolute error of their elements.
+            ``None`` where there is no such row.
+        infinite: rows in which B gives probability 0 to a class that A does not.
+        changed: rows whose likeliest class differs; ``None`` of vectors.
+    """
+
+    rows: int
+    mean: float | None
+    p99: float | None
+    max: float | None
+    infinite: int = 0
+    changed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceComparison:
+    """One target of one utterance."""
+
+    id: str
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True)
+class TargetComparison:
+    """One target that both caches hold.
+
+    Attributes:
+        name, kind, record: as in both their ``TargetSpec``.
+        row: what is compared: ``frame``, ``node`` or ``token``.
+        rows_a, rows_b: all that each side has; of bands of a lattice not all are shared.
+        figures: in all. ``p99`` is known within 1 %.
+        utterances: each of them, by id; there ``p99`` is exact.
+    """
+
+    name: str
+    kind: str
+    record: str
+    row: str
+    rows_a: int
+    rows_b: int
+    figures: Figures
+    utterances: tuple[UtteranceComparison, ...]
+
+    def worst(self, count: int) -> list[UtteranceComparison]:
+        """Those of the largest mean; before them any with infinite rows, most first."""
+
+        def badness(item: UtteranceComparison) -> tuple[float, float, str]:
+            return -item.figures.infinite, -(item.figures.mean or 0.0), item.id
+
+        return sorted(self.utterances, key=badness)[:count]
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Utterances of either cache.
+
+    Attributes:
+        common: how many are in both; ``only_a``, ``only_b``: in one alone.
+        named_a, named_b: the first few of those in one alone.
+        compared: how many of the common ones were read: all, or an evenly spaced sample.
+    """
+
+    common: int
+    only_a: int
+    only_b: int
+    named_a: tuple[str, ...]
+    named_b: tuple[str, ...]
+    compared: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two caches; A is the reference.
+
+    Attributes:
+        a, b: each in figures.
+        overlap: utterances in common.
+        targets: those that both hold.
+    """
+
+    a: CacheSummary
+    b: CacheSummary
+    overlap: Overlap
+    targets: tuple[TargetComparison, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {
+            "a": _side(self.a),
+            "b": _side(self.b),
+            "utterances": asdict(self.overlap),
+            "targets": [asdict(target) for target in self.targets],
+        }
+
+
+def bytes_per_hour(count: int, hours: float) -> float | None:
+    """``None`` where there is no audio."""
+    return count / hours if hours else None
+
+
+def _side(summary: CacheSummary) -> dict[str, Any]:
+    hours = summary.hours
+    targets = [
+        {**asdict(target), "bytes_per_hour": bytes_per_hour(target.bytes, hours)}
+        for target in summary.targets
+    ]
+    return {**summary.to_dict(), "targets": targets}
