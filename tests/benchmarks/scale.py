@@ -8,7 +8,8 @@ S3 server on this machine counts requests. The rest is multiplication. Prices ar
 
 Utterances are 12 s long with 4.2 labels a second. Encoder posteriors are simulated
 (``peaky_posteriors``, V = 1000), and so 25 frames a second; at 12.5 the half of the frames where
-blank is least likely is kept, so that no label is lost and no frame is easier than in truth.
+blank is least likely is kept, so that no label is lost: more than a teacher
+of that rate would take, not less.
 Lattices take a byte a class with codec ``log8``, whatever they say, and are random; so are
 hidden states. Audio is speech from FLAC files, where a folder of them is given or found. It
 reports tables in Markdown and asserts nothing.
@@ -24,7 +25,6 @@ import platform
 import tempfile
 import time
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,9 @@ from kdcache.types import AudioRef, TargetSpec, Utterance
 
 SECONDS, LABELS, VOCABULARY, WIDTH, HIDDEN = 12, 50, 1000, 5, 512
 RATE, SIMULATED_RATE = 16_000, 25
-DISTINCT = 20
+SIMULATED = 20
+"""Utterances; others are these, turned by some frames."""
+LAYOUTS = ("zarr", "webdataset")
 MEASURES = ("kl_mean", "kl_max", "kl_full_mean", "kl_full_max")
 
 LATTICE = TargetSpec("lattice", "lattice", "lattice", {"top_k": 0}, {"name": "log8"})
@@ -82,20 +84,21 @@ def spec_of(recipe: Recipe) -> CacheSpec:
 
 
 def columns_of(
-    target: TargetSpec, frames: float, rng: np.random.Generator
+    target: TargetSpec, frames: float, count: int, rng: np.random.Generator
 ) -> list[dict[str, np.ndarray]]:
-    """Packed columns of some utterances."""
+    """Packed columns of some utterances, no two the same: hashes are a good part of a row."""
     codec, length = make_codec(target.record, target.codec), round(SECONDS * frames)
     if target.kind == "encoder_logits":
         made = make_target(target)
-        outputs = [output_of(thinned(x, length)) for x in simulate(VOCABULARY, DISTINCT, 1)]
-        return [made.reduce(output, codec).columns for output in outputs]
+        logp = [thinned(x, length) for x in simulate(VOCABULARY, SIMULATED, 1)]
+        turned = (np.roll(logp[i % SIMULATED], i // SIMULATED, axis=0) for i in range(count))
+        return [made.reduce(output_of(x), codec).columns for x in turned]
     if target.kind == "hidden":
-        return [codec.encode(random_vector(rng, length, HIDDEN)) for _ in range(DISTINCT)]
+        return [codec.encode(random_vector(rng, length, HIDDEN)) for _ in range(count)]
     if "width" not in target.settings:
-        return [codec.encode(random_lattice(rng, length, LABELS, 0)) for _ in range(DISTINCT)]
+        return [codec.encode(random_lattice(rng, length, LABELS, 0)) for _ in range(count)]
     starts_T = np.linspace(0, LABELS + 1 - WIDTH, length).round().astype(np.int32)
-    banded = [random_lattice(rng, length, WIDTH - 1, 0) for _ in range(DISTINCT)]
+    banded = (random_lattice(rng, length, WIDTH - 1, 0) for _ in range(count))
     return [codec.encode(LatticeRecord(x.logp_TSC, x.ids_TSK, starts_T)) for x in banded]
 
 
@@ -112,51 +115,52 @@ def output_of(logp_TV: np.ndarray) -> TeacherOutput:
     return TeacherOutput(frames, (), torch.zeros(frames, 1), torch.from_numpy(logp_TV))
 
 
-def speech(folder: Path | None) -> list[np.ndarray]:
-    """FLAC files of 12 s each, from the folder's recordings one after the other."""
-    if folder is None:
-        return []
-    size, taken, clips = SECONDS * RATE, np.zeros(0, np.float32), []
-    for path in sorted(folder.rglob("*.flac")):
-        taken = np.concatenate([taken, load_audio(AudioRef(str(path)), RATE)])
-        while len(taken) >= size and len(clips) < DISTINCT:
-            clips.append(np.frombuffer(encode_flac(to_int16(taken[:size]), RATE), np.uint8))
-            taken = taken[size:]
-        if len(clips) == DISTINCT:
+def speech(folder: Path, count: int) -> list[np.ndarray]:
+    """FLAC files of 12 s each, windows of the folder's recordings one after the other."""
+    files, size, hop = sorted(folder.rglob("*.flac")), SECONDS * RATE, SECONDS * RATE // 2
+    taken, total = [], 0
+    for path in files:
+        taken.append(to_int16(load_audio(AudioRef(str(path)), RATE)))
+        total += len(taken[-1])
+        if total >= size + hop * (count - 1):
             break
-    return clips
+    samples = np.concatenate(taken) if taken else np.zeros(0, np.int16)
+    starts = range(0, len(samples) - size + 1, hop)[:count]
+    clips = [encode_flac(samples[start : start + size], RATE) for start in starts]
+    return [np.frombuffer(clip, np.uint8) for clip in clips]
 
 
 def packed_unit(
     recipe: Recipe, frames: float, count: int, clips: list[np.ndarray]
 ) -> list[PackedUtterance]:
-    """Utterances with texts, labels and measures of their own; contents are repeated."""
+    """Utterances with texts, labels, measures and contents of their own."""
     rng = np.random.default_rng(0)
-    parts = [(target.name, columns_of(target, frames, rng)) for target in recipe.targets]
-    contents = [
-        {f"{name}.{column}": a for name, found in parts for column, a in found[i].items()}
-        | ({"audio": clips[i % len(clips)]} if recipe.audio == "flac" else {})
-        for i in range(DISTINCT)
-    ]
+    columns: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
+    for target in recipe.targets:
+        for kept, found in zip(columns, columns_of(target, frames, count, rng), strict=True):
+            kept.update({f"{target.name}.{name}": array for name, array in found.items()})
+    if recipe.audio == "flac":
+        for row, kept in enumerate(columns):
+            kept["audio"] = clips[row % len(clips)]
     words = ["".join(map(chr, rng.integers(97, 123, n))) for n in rng.integers(2, 9, 5000)]
+    measures = [f"{t.name}.{measure}" for t in recipe.targets for measure in MEASURES]
     packed = []
-    for row, columns in enumerate(islice(cycle(contents), count)):
-        name = f"corpus/speaker-{row // 50:06d}/utt-{row:010d}"
+    for row, kept in enumerate(columns):
+        speaker = f"speaker-{row // 50:06d}"
+        name = f"corpus/{speaker}/utt-{row:010d}"
         text = " ".join(words[int(n) % 5000] for n in rng.zipf(1.3, 32))
         audio = AudioRef(f"/corpus/{name}.flac", duration=float(SECONDS))
-        utterance = Utterance(name, audio, text, f"speaker-{row // 50:06d}")
         tokens = [1 + int(n) % (VOCABULARY - 1) for n in rng.zipf(1.3, LABELS)]
-        measures = {f"{t.name}.{m}": float(rng.random()) for t in recipe.targets for m in MEASURES}
-        length = round(SECONDS * frames)
-        packed.append(PackedUtterance(utterance, float(SECONDS), tokens, length, columns, measures))
+        fidelity = {measure: float(rng.random()) for measure in measures}
+        utterance, length = Utterance(name, audio, text, speaker), round(SECONDS * frames)
+        duration = SECONDS + float(rng.uniform(-0.01, 0.01))
+        packed.append(PackedUtterance(utterance, duration, tokens, length, kept, fidelity))
     return packed
 
 
-def measure(
-    recipe: Recipe, frames: float, layout: str, count: int, clips: list[np.ndarray]
-) -> Measured:
+def measure(recipe: Recipe, frames: float, layout: str, packed: list[PackedUtterance]) -> Measured:
     """Bytes of a cache of one unit."""
-    packed = packed_unit(recipe, frames, count, clips)
+    count = len(packed)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "cache"
         writer = create_or_open(place, spec_of(recipe), layout, TOKENIZER_FILES)
@@ -189,19 +193,16 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Measure, multiply, print."""
     args = parse_args()
-    clips = speech(args.speech if args.speech.is_dir() else None)
+    clips = speech(args.speech, args.count)
     recipes = [r for r in RECIPES if clips or r.audio == "none"]
-    measured = [
-        measure(recipe, frames, layout, args.count, clips)
-        for recipe in recipes
-        for frames in (25.0, 12.5)
-        for layout in ("zarr", "webdataset")
-    ]
     both = next(recipe for recipe in recipes if len(recipe.targets) == 2)
-    unit = packed_unit(both, 25.0, args.count, clips)
-    requests = {
-        layout: count_requests(spec_of(both), layout, unit) for layout in ("zarr", "webdataset")
-    }
+    measured, unit = [], list[PackedUtterance]()
+    for recipe in recipes:
+        for frames in (25.0, 12.5):
+            packed = packed_unit(recipe, frames, args.count, clips)
+            measured += [measure(recipe, frames, layout, packed) for layout in LAYOUTS]
+            unit = packed if (recipe, frames) == (both, 25.0) else unit
+    requests = {layout: count_requests(spec_of(both), layout, unit) for layout in LAYOUTS}
     if clips:
         flac = sum(clip.nbytes for clip in clips) / len(clips) / SECONDS
         print(f"FLAC alone: {flac:,.0f} bytes per second of audio\n")

@@ -158,7 +158,8 @@ def _cost(of: Measured, requests: Requests, prices: Prices, seconds: int) -> Non
                 f"{units:,}", f"{units / 1e3 * prices.get:,.2f}", f"{-(-units // PAGE):,}",
             ))  # fmt: skip
     head_row = (
-        "hours", "in a unit", "a month", "PUT of the extraction", "cost", "GET of an epoch, by row",
-        "cost", "by shard", "cost", "LIST of an opening",
+        "hours", "in a unit", "a month", "PUT of the extraction", "cost",
+        "GET of an epoch, by utterance", "cost", "GET of copying the shards", "cost",
+        "LIST of an opening",
     )  # fmt: skip
     table(head_row, rows)
