@@ -8,9 +8,8 @@ S3 server on this machine counts requests. The rest is multiplication. Prices ar
 
 Utterances are 12 s long with 4.2 labels a second. Encoder posteriors are simulated
 (``peaky_posteriors``, V = 1000), and so 25 frames a second; at 12.5 the half of the frames where
-blank is least likely is kept, so that no label is lost: more than a teacher
-of that rate would take, not less.
-Lattices take a byte a class with codec ``log8``, whatever they say, and are random; so are
+blank is least likely is kept, so that no label is lost: rather more than a teacher of that rate
+takes. Lattices take a byte a class with codec ``log8``, whatever they say, and are random; so are
 hidden states. Audio is speech from FLAC files, where a folder of them is given or found. It
 reports tables in Markdown and asserts nothing.
 
