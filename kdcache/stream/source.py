@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,17 +13,22 @@ from kdcache.corpus import decode_flac, load_audio, read_manifest, resample
 from kdcache.errors import ConfigError, ManifestError, TokenizerError, did_you_mean
 from kdcache.stream.collate import collate
 from kdcache.stream.packed import collate_packed
-from kdcache.types import fingerprint_of
+from kdcache.types import canonical_json, fingerprint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+
+    import pyarrow as pa
 
     from kdcache.batch import Batch
     from kdcache.codec.records import Record
     from kdcache.corpus.tokenizer import Tokenizer
     from kdcache.store import Cache
     from kdcache.types import Utterance
+
+_BLOCK = 65_536
+"""Ids that are Python strings at once, however many the cache has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,9 @@ class CorpusSource:
 class CacheSource:
     """A cache's utterances with the targets asked for, joined with their audio.
 
+    Ids, texts and labels stay in the catalogue's columns and become Python values row by row:
+    of a million rows as of ten, only the durations are copied.
+
     Args:
         cache: an open cache.
         targets: names of the targets to decode.
@@ -129,12 +139,15 @@ class CacheSource:
             check_tokenizer(cache, tokenizer)
         self._sample_rate = sample_rate or cache.spec.teacher.sample_rate
         table = cache.catalogue
-        self._ids: list[str] = table.column("id").to_pylist()
-        self._texts: list[str] = table.column("text").to_pylist()
+        self._ids, self._texts = table.column("id"), table.column("text")
         self._tokens = table.column("tokens")
         self.durations = table.column("duration").to_numpy().astype(np.float64)
-        self.snapshot = fingerprint_of([cache.spec.spec_hash, self._ids])
         self._audio = None if corpus is None else _join(self._ids, corpus)
+
+    @cached_property
+    def snapshot(self) -> str:
+        """Digest of the spec and of all ids in order; worked out when a position is saved."""
+        return _digest_of_ids(self._cache.spec.spec_hash, self._ids)
 
     def load(self, row: int) -> Example:
         """The utterance of ``row`` with its targets, checksums verified."""
@@ -153,7 +166,8 @@ class CacheSource:
     def _bare(self, row: int) -> Example:
         """The utterance without its targets."""
         tokens = np.array(self._tokens[row].as_py(), np.int64)
-        return Example(self._ids[row], self._texts[row], tokens, self._samples(row))
+        name, text = self._ids[row].as_py(), self._texts[row].as_py()
+        return Example(name, text, tokens, self._samples(row))
 
     def _samples(self, row: int) -> np.ndarray | None:
         if self._audio is not None:
@@ -209,14 +223,29 @@ def _check_targets(cache: Cache, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _join(ids: Sequence[str], corpus: str | Path) -> list[Utterance]:
+def _blocks(ids: pa.ChunkedArray) -> Iterator[list[str]]:
+    for start in range(0, len(ids), _BLOCK):
+        yield ids.slice(start, _BLOCK).to_pylist()
+
+
+def _digest_of_ids(spec_hash: str, ids: pa.ChunkedArray) -> str:
+    """``fingerprint_of([spec_hash, ids])``, to which saved positions refer, block by block."""
+    digest = hashlib.sha256(f"[{canonical_json(spec_hash)},[".encode())
+    for number, block in enumerate(_blocks(ids)):
+        digest.update(b"," if number else b"")
+        digest.update(canonical_json(block)[1:-1].encode())
+    digest.update(b"]]")
+    return digest.hexdigest()
+
+
+def _join(ids: pa.ChunkedArray, corpus: str | Path) -> list[Utterance]:
     """The corpus's utterances in the order of ``ids``."""
     by_id = {utterance.id: utterance for utterance in read_manifest(corpus)}
-    missing = [name for name in ids if name not in by_id]
+    missing = [name for block in _blocks(ids) for name in block if name not in by_id]
     if missing:
         shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
         raise ManifestError(
             f"{len(missing)} of the cache's {len(ids)} utterances are not in {corpus}: {shown}. "
             "Give the manifest that the cache was extracted from."
         )
-    return [by_id[name] for name in ids]
+    return [by_id[name] for block in _blocks(ids) for name in block]

@@ -6,7 +6,9 @@
 Parts are those of a real writer. The large index has rows of the same schema with made-up
 contents and no shards, and a commit record a unit, since every opening lists these. Each
 opening is a process of its own; memory is what the process grew by at its peak, pages of the
-mapped file among it. It reports and asserts nothing.
+mapped file among it. Then what a stream does before its first batch: take the columns that it
+needs (source), put an epoch into order (plan), and, when a position is saved, digest the ids;
+megabytes of these are what each adds to the peak. It reports and asserts nothing.
 """
 
 from __future__ import annotations
@@ -54,7 +56,18 @@ found = (time.perf_counter() - start) / len(ids)
 start = time.perf_counter()
 seconds = float(cache.catalogue["duration"].to_numpy().sum())
 summed = time.perf_counter() - start
-print(json.dumps({"open": opened, "bytes": grown, "find": found, "sum": summed}))
+figures = {"open": opened, "bytes": grown, "find": found, "sum": summed}
+from kdcache.stream.plan import plan_epoch
+from kdcache.stream.source import CacheSource
+def stage(name, work):
+    before, start = peak(), time.perf_counter()
+    result = work()
+    figures[name], figures[name + "_bytes"] = time.perf_counter() - start, peak() - before
+    return result
+source = stage("source", lambda: CacheSource(cache, []))
+stage("plan", lambda: plan_epoch(source.durations, seed=0, epoch=0, batch_seconds=400.0))
+stage("digest", lambda: source.snapshot)
+print(json.dumps(figures))
 """
 
 
@@ -76,6 +89,11 @@ def show(name: str, rows: int, units: int, found: dict[str, float]) -> None:
         f"{found['bytes'] / 1e6:8.0f} MB   find {found['find'] * 1e6:6.0f} µs   "
         f"sum of durations {found['sum'] * 1e3:7.1f} ms"
     )
+    stages = (
+        f"{stage} {found[stage]:7.2f} s {found[f'{stage}_bytes'] / 1e6:6.0f} MB"
+        for stage in ("source", "plan", "digest")
+    )
+    print(f"{'':12}to stream from it: {'   '.join(stages)}")
 
 
 def write_parts(path: Path, units: int) -> None:
