@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kdcache.codec.divergence import divergence
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -70,7 +72,7 @@ def recoding_loss(given: Record, found: Record) -> dict[str, float]:
     lost: dict[str, float] = {}
     for name, (one, other) in arrays.items():
         if name.startswith("logp_"):
-            lost |= _summary("kl", _divergence(one, other))
+            lost |= _summary("kl", divergence(one, other))
         elif one.dtype.kind == "f":
             lost |= _summary("error", np.abs(one.astype(np.float64) - other))
     return lost
@@ -84,23 +86,6 @@ def _summary(name: str, values: np.ndarray) -> dict[str, float]:
     if not values.size:
         return {f"{name}_mean": 0.0, f"{name}_max": 0.0}
     return {f"{name}_mean": float(values.mean()), f"{name}_max": float(values.max())}
-
-
-def _divergence(logp_XC: np.ndarray, logq_XC: np.ndarray) -> np.ndarray:
-    """KL(p ‖ q) over the last axis, float64, both normalised first; 0 ln 0 = 0."""
-    logp_XC, logq_XC = _normalised(logp_XC), _normalised(logq_XC)
-    p_XC = np.exp(logp_XC)
-    real_XC = p_XC > 0
-    ratio_XC = np.where(real_XC, logp_XC, 0.0) - np.where(real_XC, logq_XC, 0.0)
-    kl_X: np.ndarray = (p_XC * ratio_XC).sum(-1).clip(min=0.0)
-    return kl_X
-
-
-def _normalised(logp_XC: np.ndarray) -> np.ndarray:
-    logp_XC = logp_XC.astype(np.float64)
-    mass_X1 = np.exp(logp_XC).sum(-1, keepdims=True)
-    normalised_XC: np.ndarray = logp_XC - np.log(np.where(mass_X1 > 0, mass_X1, 1.0))
-    return normalised_XC
 
 
 def _renamed(measure: str, prefix: str) -> str:

@@ -155,7 +155,8 @@ class Stream:
         plan = self.plan(epoch)
         for index in range(start, len(plan)):
             shares = plan.share(index, self.rank, self.world_size)
-            batches = tuple(batch for rows in shares if (batch := self._batch(rows.tolist())))
+            found = [self._batch(rows.tolist()) for rows in shares]
+            batches = tuple(batch for batch in found if batch is not None)
             yield Step(batches, plan.utterances(index), epoch, index)
 
     def _batch(self, rows: Sequence[int]) -> Batch | None:

@@ -1,14 +1,13 @@
 """What packing lost: the teacher's posteriors against the decoded ones, in nats.
 
-Both sides are normalised in float64 first, so that float32 round-off is not taken for loss
-(a codec's loss is often a millionth of a nat).
-
 Shapes: X any leading axes, C kept classes with rest.
 """
 
 from __future__ import annotations
 
 import numpy as np
+
+from kdcache.codec.divergence import divergence
 
 
 def posterior_fidelity(
@@ -55,23 +54,7 @@ def sampling_fidelity(logp_XC: np.ndarray, logq_XC: np.ndarray) -> dict[str, flo
     return {"kl_sampled_mean": float(kl_X.mean()), "kl_sampled_max": float(kl_X.max())}
 
 
-def divergence(logp_XC: np.ndarray, logq_XC: np.ndarray) -> np.ndarray:
-    """KL(p ‖ q) of each row in float64: 0 ln 0 = 0, and +inf where q = 0 < p."""
-    logp_XC, logq_XC = _normalised(logp_XC), _normalised(logq_XC)
-    p_XC = np.exp(logp_XC)
-    real_XC = p_XC > 0
-    ratio_XC = np.where(real_XC, logp_XC, 0.0) - np.where(real_XC, logq_XC, 0.0)
-    kl_X: np.ndarray = (p_XC * ratio_XC).sum(-1).clip(min=0.0)
-    return kl_X
-
-
 def vector_fidelity(values_TD: np.ndarray, decoded_TD: np.ndarray) -> dict[str, float]:
     """Mean and largest absolute error, in the vector's unit."""
     error_TD = np.abs(values_TD.astype(np.float64) - decoded_TD)
     return {"error_mean": float(error_TD.mean()), "error_max": float(error_TD.max())}
-
-
-def _normalised(logp_XC: np.ndarray) -> np.ndarray:
-    logp_XC = logp_XC.astype(np.float64)
-    normalised_XC: np.ndarray = logp_XC - np.log(np.exp(logp_XC).sum(-1, keepdims=True))
-    return normalised_XC

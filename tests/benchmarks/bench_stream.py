@@ -6,7 +6,9 @@
 All readers give the same padded batches of the same utterances: each takes packed arrays out
 of its container and hands them to the same codec and the same collation, so that what differs
 is the container, its shuffle and its checks. Utterances per second of one process, the best of
-some epochs, with the files in the page cache. Peers that are not installed are left out.
+some epochs, with the files in the page cache. Peers that are not installed are left out; LitData
+and streaming ask for packages without a CPU build, so install them with ``pip --no-deps`` and
+add what their imports name.
 
 - ``raw``       the arrays one after the other in a memory-mapped file, nothing checked
 - ``webdataset npz``  plain webdataset, an npz member per utterance, a buffer of 1,000 to shuffle

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kdcache.target.fidelity import divergence, posterior_fidelity, vector_fidelity
+from kdcache.codec.divergence import divergence
+from kdcache.target.fidelity import posterior_fidelity, vector_fidelity
 
 
 def _distributions(rows: int, classes: int, seed: int) -> np.ndarray:
