@@ -1,27 +1,26 @@
 """The way through a lattice's nodes on which each is told by what is known of its neighbours.
 
-Each node has a *lead*, its likeliest class, and codes of its other classes. A node (t, u) has
-neighbours before and after it: (t−1, u) and (t+1, u), where their windows reach. Teachers change
-their mind gradually, so that neighbours are alike. Even frames come first and know nothing of
-each other; odd frames then know the neighbours on both sides. So there are four calls to the
-coder, of whole arrays, where a way from frame to frame would take one for each.
+Each node has a *lead*, its likeliest class, and codes of its other classes. Teachers change their
+mind gradually, so that nodes are like their neighbours a frame before and after. Even frames come
+first and know nothing of each other; odd frames then know both neighbours. So four calls to the
+coder, of whole arrays, are enough, where a way from frame to frame would take one for each.
 
-    call             numbers                             context
-    leads, even      rank of the lead, blank first       1
-    leads, odd       rank of the lead, those of the      3 where both neighbours have one lead,
-                     neighbours first                    else 2
-    codes, even      of classes that are not the lead    4 + how many neighbours have them as lead
-    codes, odd       of classes that are not the lead    7 + how large the neighbours' codes are
+    call             numbers                              context
+    leads, even      rank of the lead, blank first        1
+    leads, odd       rank of the lead, those of the       3 where both neighbours have one lead,
+                     neighbours first                     else 2
+    codes, even      of classes that are not the lead     4 + how many neighbours have them as lead
+    codes, odd       of classes that are not the lead     7 + how large the neighbours' codes are
 
-Context 0 is left to the caller, for what is to be known before.
+Context 0 is left to the caller, for what has to be known before. Ranks: first the lead of the node
+before (of the one after, where there is none; blank, where there is neither), then the lead of the
+node after, then all other classes in their order. Codes of a node are called one class after the
+other. The size of the neighbours' codes is in how many of ``SIZES`` their sum reaches; where one
+is missing the other counts twice, a lead counts as the largest code, a class without probability
+as 0.
 
-Ranks: first the lead of the node before (of the one after, where there is none; blank, where there
-is neither), then the lead of the node after, then all other classes in their order. The size of
-the neighbours' codes is their sum, twice the one where the other is missing; a lead counts as
-large as a code can be. It is measured in ``SIZES``.
-
-Shapes: T encoder frames, S columns of a frame's window, N = T·S nodes, C classes; arrays of nodes
-have one more row, −1, for the neighbour that does not exist.
+Shapes: N nodes, C classes, I nodes of a call; ``lead_N`` and ``codes_NC`` have one more row, −1,
+for the neighbour that does not exist.
 """
 
 from __future__ import annotations
@@ -34,137 +33,117 @@ from kdcache.errors import DamagedCacheError
 
 if TYPE_CHECKING:
     from kdcache.codec.contexts import Coder
-
-CONTEXTS = 13
-SIZES = (0, 1, 2, 4, 8)
-"""Sums of neighbours' codes from which on they count as larger, at up to 31 steps; with more steps,
-as many times larger as 16 goes into them."""
+    from kdcache.codec.windows import Windows
 
 _LEADS_EVEN, _LEADS_ODD, _LEADS_ALIKE, _CODES_EVEN, _CODES_ODD = 1, 2, 3, 4, 7
+CONTEXTS = 13
+"""From 0 on; where there is neither neighbour, the size is 0 as well."""
 
-
-def neighbours(starts_T: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the node before and after each node, N where there is none: int64 (N).
-
-    Args:
-        starts_T: first column of each window.
-        width: S.
-    """
-    nodes = len(starts_T) * width
-    rise_T = np.diff(starts_T.astype(np.int64), prepend=0)
-    column_TS = np.arange(width) + rise_T[:, None]
-    before_N = ((np.arange(len(starts_T))[:, None] - 1) * width + column_TS).reshape(-1)
-    before_N[(column_TS >= width).reshape(-1)] = nodes
-    before_N[:width] = nodes
-    after_N = np.full(nodes + 1, nodes)
-    after_N[before_N] = np.arange(nodes)
-    return before_N, after_N[:nodes]
+SIZES = (0, 1, 2, 4, 8)
+"""At up to 31 steps; with more, as many times this as 16 goes into the steps."""
 
 
 def visit(
     coder: Coder,
-    starts_T: np.ndarray,
+    windows: Windows,
     lead_N: np.ndarray,
     codes_NC: np.ndarray,
-    there_TSC: np.ndarray,
+    there_NC: np.ndarray,
     steps: int,
 ) -> None:
-    """Go through a lattice; a reader fills the arrays in.
+    """Go through the leads and codes of a lattice; a reader fills them in.
 
     Args:
         coder: what writes or reads.
-        starts_T: first column of each window.
-        lead_N: int64 (N+1), the likeliest class.
-        codes_NC: int64 (N+1, C), from 0 to ``steps``: that of a lead, and never asked for.
-        there_TSC: bool (T, S, C), classes of some probability; others have no code.
+        windows: of the lattice.
+        lead_N: int64 (N+1), the likeliest class of each node.
+        codes_NC: int64 (N+1, C), from 0 to ``steps``; that of a lead is not written, and becomes
+            the largest. A reader begins with zeros.
+        there_NC: bool (N, C), classes of some probability; others have code 0.
         steps: the largest code.
 
     Raises:
         DamagedCacheError: the numbers that were read are none of a lattice.
     """
-    frames, width, classes = there_TSC.shape
-    there_NC = there_TSC.reshape(-1, classes)
-    nodes = len(there_NC)
-    index_TS = np.arange(nodes).reshape(frames, width)
-    even, odd = index_TS[::2].reshape(-1), index_TS[1::2].reshape(-1)
-    before_N, after_N = neighbours(starts_T, width)
-    nowhere = np.full(len(even), nodes)
+    even, odd, before_N, after_N = windows
+    classes = codes_NC.shape[1]
+    nowhere = np.full(len(even), len(before_N))
     _leads(coder, even, (nowhere, nowhere), lead_N, _LEADS_EVEN, classes)
     _leads(coder, odd, (before_N[odd], after_N[odd]), lead_N, _LEADS_ODD, classes)
-    is_lead_NC = lead_N[:, None] == np.arange(classes)
-    if not there_NC[is_lead_NC[:-1]].all():
+    leads_NC = lead_N[:, None] == np.arange(classes)
+    asked_NC = there_NC & ~leads_NC[:-1]
+    if np.count_nonzero(there_NC) - np.count_nonzero(asked_NC) < len(before_N):
         raise DamagedCacheError("a node's likeliest class has no probability")
-    codes_NC[is_lead_NC] = steps
-    asked_NC = there_NC & ~is_lead_NC[:-1]
-    leading = is_lead_NC.view(np.uint8)
-    context = _CODES_EVEN + leading[before_N[even]] + leading[after_N[even]]
+    codes_NC[leads_NC] = steps
+    leads = leads_NC.view(np.uint8)
+    context = leads[before_N[even]] + leads[after_N[even]] + np.uint8(_CODES_EVEN)
     _codes(coder, even, context, asked_NC, codes_NC)
     context = _sizes(codes_NC[before_N[odd]], codes_NC[after_N[odd]], steps)
     _codes(coder, odd, context, asked_NC, codes_NC)
-    if nodes and int(codes_NC.max()) > steps:
-        raise DamagedCacheError(f"a code beyond the {steps} of the scale")
+    if int(codes_NC.max()) > steps:
+        raise DamagedCacheError(f"a code of {int(codes_NC.max()):,}, expected at most {steps:,}")
 
 
 def _leads(
     coder: Coder,
-    nodes: np.ndarray,
+    nodes_I: np.ndarray,
     beside: tuple[np.ndarray, np.ndarray],
     lead_N: np.ndarray,
     otherwise: int,
     classes: int,
 ) -> None:
     """Leads of some nodes; ``otherwise`` is the context where no two neighbours are alike."""
-    first, second = (lead_N[one] for one in beside)
-    alike = (first == second) & (first >= 0)
-    context = np.where(alike, _LEADS_ALIKE, otherwise)
-    first = np.where(first < 0, second, first).clip(0)
-    second = np.where(second < 0, first, second)
-    rank = coder(context, _rank(lead_N[nodes], first, second))
-    if int(rank.max(initial=0)) >= classes:
-        raise DamagedCacheError(f"a lead of rank {int(rank.max())} among {classes} classes")
-    lead_N[nodes] = _unrank(rank, first, second)
+    first_I, second_I = (lead_N[nodes] for nodes in beside)
+    alike_I = (first_I == second_I) & (first_I >= 0)
+    context_I = np.where(alike_I, np.uint8(_LEADS_ALIKE), np.uint8(otherwise))
+    first_I = np.where(first_I < 0, second_I, first_I).clip(0)
+    second_I = np.where(second_I < 0, first_I, second_I)
+    rank_I = coder(context_I, _rank(lead_N[nodes_I], first_I, second_I))
+    if int(rank_I.max(initial=0)) >= classes:
+        raise DamagedCacheError(f"a lead of rank {int(rank_I.max()):,} among {classes} classes")
+    lead_N[nodes_I] = _unrank(rank_I, first_I, second_I)
 
 
-def _rank(lead: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _rank(lead_I: np.ndarray, first_I: np.ndarray, second_I: np.ndarray) -> np.ndarray:
     """Place of the lead where the neighbours' leads come first."""
-    two = first != second
-    rank = lead + (lead < first) + (two & (lead < second))
-    rank = np.where(lead == second, 1, rank)
-    found: np.ndarray = np.where(lead == first, 0, rank)
+    rank_I = lead_I + (lead_I < first_I)
+    rank_I += (first_I != second_I) & (lead_I < second_I)
+    rank_I[lead_I == second_I] = 1
+    rank_I[lead_I == first_I] = 0
+    found: np.ndarray = rank_I
     return found
 
 
-def _unrank(rank: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _unrank(rank_I: np.ndarray, first_I: np.ndarray, second_I: np.ndarray) -> np.ndarray:
     """Inverse of :func:`_rank`."""
-    two = first != second
-    lead = rank - 1 - two
-    lead += lead >= np.minimum(first, second)
-    lead += two & (lead >= np.maximum(first, second))
-    lead = np.where(two & (rank == 1), second, lead)
-    found: np.ndarray = np.where(rank == 0, first, lead)
+    two_I = first_I != second_I
+    lead_I = rank_I - 1 - two_I
+    lead_I += lead_I >= np.minimum(first_I, second_I)
+    lead_I += two_I & (lead_I >= np.maximum(first_I, second_I))
+    lead_I = np.where(two_I & (rank_I == 1), second_I, lead_I)
+    found: np.ndarray = np.where(rank_I == 0, first_I, lead_I)
     return found
 
 
-def _sizes(before: np.ndarray, after: np.ndarray, steps: int) -> np.ndarray:
+def _sizes(before_IC: np.ndarray, after_IC: np.ndarray, steps: int) -> np.ndarray:
     """Contexts of codes between these neighbours' codes, −1 where there is no neighbour."""
-    total = before + after
-    alone = (before < 0) != (after < 0)
-    total[alone] = 2 * total[alone] + 2
+    total_IC = before_IC + after_IC
+    alone_IC = (before_IC < 0) != (after_IC < 0)
+    total_IC[alone_IC] = 2 * total_IC[alone_IC] + 2
     bounds = np.array(SIZES) * max(1, steps // 16)
-    table = _CODES_ODD + np.searchsorted(bounds, np.arange(-2, 2 * steps + 1), side="right")
-    found: np.ndarray = table[total + 2]
+    table = np.searchsorted(bounds, np.arange(-2, 2 * steps + 1), side="right")
+    found: np.ndarray = (table + _CODES_ODD).astype(np.uint8)[total_IC + 2]
     return found
 
 
 def _codes(
     coder: Coder,
-    nodes: np.ndarray,
-    context: np.ndarray,
+    nodes_I: np.ndarray,
+    context_IC: np.ndarray,
     asked_NC: np.ndarray,
     codes_NC: np.ndarray,
 ) -> None:
     """Codes of the classes that are asked for; others stay as they are."""
-    asked = asked_NC[nodes]
-    codes = codes_NC[nodes]
-    codes[asked] = coder(context[asked], codes[asked])
-    codes_NC[nodes] = codes
+    asked_IC, codes_IC = asked_NC[nodes_I], codes_NC[nodes_I]
+    codes_IC[asked_IC] = coder(context_IC[asked_IC], codes_IC[asked_IC])
+    codes_NC[nodes_I] = codes_IC
