@@ -94,6 +94,8 @@ class Reader:
 
     def __call__(self, context_I: np.ndarray, number_I: np.ndarray) -> np.ndarray:
         """See ``Coder``."""
+        if not len(context_I):
+            return _NO_NUMBERS
         counts = np.bincount(context_I, minlength=len(self._heads)).tolist()
         there = [c for c in zip(self._heads, counts, strict=True) if c[1]]
         codes = [code for head, _ in there for code in head.codes]

@@ -153,21 +153,16 @@ class Reader:
             raise DamagedCacheError(f"{self.left} more packed numbers, expected {total}")
         prefix_I = self._prefix_I[self._next : self._next + total]
         self._next += total
-        after = np.cumsum(lengths, dtype=np.int64)
-        parts = [
-            _floor_and_width(*pair) for pair in zip(np.split(prefix_I, after), codes, strict=False)
-        ]
-        mantissa_I = self._mantissas(np.concatenate([_NO_NUMBERS, *(w for _, w in parts)]))
-        return [
-            floor + mantissa
-            for (floor, _), mantissa in zip(parts, np.split(mantissa_I, after), strict=False)
-        ]
+        floor_I, width_I = _floors_and_widths(prefix_I, codes, lengths)
+        number_I = floor_I + self._mantissas(width_I)
+        after = np.cumsum(lengths).tolist()
+        return [number_I[end - n : end] for end, n in zip(after, lengths, strict=True)]
 
     def _mantissas(self, width_I: np.ndarray) -> np.ndarray:
         """Each is within the 32 bits that start with the byte of its first bit."""
         after_I = self._bit + np.cumsum(width_I)
         start_I = after_I - width_I
-        self._bit += int(width_I.sum())
+        self._bit = int(after_I[-1]) if len(after_I) else self._bit
         if self._bytes * 8 < self._bit or int(width_I.max(initial=0)) > _WINDOW - 8:
             raise DamagedCacheError(
                 f"{self._bytes} bytes of packed numbers, expected {-(-self._bit // 8)}"
@@ -183,6 +178,16 @@ def _floor_and_width(prefix: np.ndarray, code: Code) -> tuple[np.ndarray, np.nda
     if not code.exponential:
         return prefix << code.order, np.full(len(prefix), code.order)
     return ((1 << prefix) - 1) << code.order, prefix + code.order
+
+
+def _floors_and_widths(
+    prefix_I: np.ndarray, codes: Sequence[Code], lengths: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of several streams at once, one after the other."""
+    order_I = np.repeat(np.array([code.order for code in codes], np.int64), lengths)
+    grows_I = np.repeat(np.array([code.exponential for code in codes], bool), lengths)
+    base_I = np.where(grows_I, (1 << prefix_I * grows_I) - 1, prefix_I)
+    return base_I << order_I, order_I + prefix_I * grows_I
 
 
 def _log2(numbers: np.ndarray) -> np.ndarray:

@@ -38,6 +38,8 @@ def visit_ids(coder: Coder, windows: Windows, ids_NK: np.ndarray) -> None:
     Raises:
         DamagedCacheError: an id that was read is none.
     """
+    if not ids_NK.shape[1]:
+        return
     even, odd = windows.even, windows.odd
     ids_NK[even] = _called(coder, _EVEN, ids_NK[even] + 1) - 1
     # The node before has the smaller index, and one that does not exist has the largest.
