@@ -54,7 +54,7 @@ class RootLatticeCodec:
     Ids, starts and zero probabilities are exact. Bound: that of ``NodeScale``.
 
     Attributes:
-        steps: n of √p between 0 and 1, 4 to 1024. Twice as many lose about a quarter.
+        steps: n of √p between 0 and 1, 2 to 1024. Twice as many lose about a quarter.
     """
 
     steps: int = 16
@@ -62,7 +62,7 @@ class RootLatticeCodec:
     name: ClassVar[str] = "root"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", parse_integer("root", "steps", self.steps, 4, 1024))
+        object.__setattr__(self, "steps", parse_integer("root", "steps", self.steps, 2, 1024))
 
     def columns(self) -> dict[str, ColumnSpec]:
         """``starts`` is optional: of a whole lattice there are none."""

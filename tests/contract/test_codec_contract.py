@@ -34,7 +34,7 @@ class TestLatticeRoot(CodecContract):
 
 class TestLatticeRootCoarse(CodecContract):
     record = "lattice"
-    settings: ClassVar = {"name": "root", "steps": 4}
+    settings: ClassVar = {"name": "root", "steps": 2}
 
 
 class TestLatticeRootFine(CodecContract):

@@ -69,7 +69,7 @@ def test_settings_reach_the_codec() -> None:
         ("lattice", {"name": "log8", "floor": 0}, "floor from 1 to 80"),
         ("lattice", {"name": "count"}, "no codec 'count' for lattice records"),
         ("lattice", {"name": "root", "bits": 4}, "no setting 'bits'; known: steps"),
-        ("lattice", {"name": "root", "steps": 3}, "steps to be an integer from 4 to 1,024, got 3"),
+        ("lattice", {"name": "root", "steps": 1}, "steps to be an integer from 2 to 1,024, got 1"),
         ("lattice", {"name": "root", "steps": True}, "steps to be an integer .* got True"),
         ("posterior", {"name": "root", "bits": 13}, "bits to be an integer from 2 to 12, got 13"),
         ("posterior", {"name": "root", "bits": 7.0}, "bits to be an integer .* got 7.0"),
