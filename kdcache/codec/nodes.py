@@ -77,11 +77,9 @@ def visit(
     codes_NC[leads_NC] = steps
     leads = leads_NC.view(np.uint8)
     context = leads[before_N[even]] + leads[after_N[even]] + np.uint8(_CODES_EVEN)
-    _codes(coder, even, context, asked_NC, codes_NC)
+    _codes(coder, even, context, asked_NC, codes_NC, steps)
     context = _sizes(codes_NC[before_N[odd]], codes_NC[after_N[odd]], steps)
-    _codes(coder, odd, context, asked_NC, codes_NC)
-    if int(codes_NC.max()) > steps:
-        raise DamagedCacheError(f"a code of {int(codes_NC.max()):,}, expected at most {steps:,}")
+    _codes(coder, odd, context, asked_NC, codes_NC, steps)
 
 
 def _leads(
@@ -142,8 +140,12 @@ def _codes(
     context_IC: np.ndarray,
     asked_NC: np.ndarray,
     codes_NC: np.ndarray,
+    steps: int,
 ) -> None:
     """Codes of the classes that are asked for; others stay as they are."""
     asked_IC, codes_IC = asked_NC[nodes_I], codes_NC[nodes_I]
-    codes_IC[asked_IC] = coder(context_IC[asked_IC], codes_IC[asked_IC])
+    found = coder(context_IC[asked_IC], codes_IC[asked_IC])
+    if int(found.max(initial=0)) > steps:
+        raise DamagedCacheError(f"a code of {int(found.max()):,}, expected at most {steps:,}")
+    codes_IC[asked_IC] = found
     codes_NC[nodes_I] = codes_IC

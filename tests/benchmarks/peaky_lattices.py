@@ -2,8 +2,8 @@
 
 The simulation: a label about every six frames (two, and a Poisson number of mean 3.5). At node
 (t, u) the logit of the next label over blank is a ramp of 1.6 a frame through 0 at the frame in
-which that label is due, held between −9 and 7, and the rest's is −6, higher by 0.25 a column away
-from where the alignment is. To both is added noise of deviation 1.5 that a frame shares with the
+which that label is due, held between −9 and 7, and the rest's is −4.5, higher by 0.5 a column away
+from where the alignment is. To both is added noise of deviation 2 that a frame shares with the
 next by 0.85. It is as uncertain as the demo's teachers: about 0.2 nats a node of the band. The
 band is 5 columns around the alignment.
 
@@ -81,7 +81,7 @@ def _utterance(rng: np.random.Generator) -> tuple[LatticeRecord, LatticeRecord]:
     frames_T1 = np.arange(FRAMES)[:, None]
     label_TU = (1.6 * (frames_T1 - np.append(due_U, FRAMES))).clip(-9, 7)
     at_T1 = np.searchsorted(due_U, np.arange(FRAMES))[:, None]
-    rest_TU = -6 + 0.25 * np.abs(np.arange(columns) - at_T1)
+    rest_TU = -4.5 + 0.5 * np.abs(np.arange(columns) - at_T1)
     logits_TUC = np.stack([np.zeros(label_TU.shape), label_TU, rest_TU], axis=-1)
     logits_TUC[..., 1:] += _noise(rng, (FRAMES, columns, 2))
     logits_TUC[:, -1, 1] = -np.inf
@@ -95,8 +95,8 @@ def _utterance(rng: np.random.Generator) -> tuple[LatticeRecord, LatticeRecord]:
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...], shared: float = 0.85) -> np.ndarray:
-    """Of deviation 1.5, frame after frame."""
-    noise = 1.5 * rng.normal(size=shape)
+    """Of deviation 2, frame after frame."""
+    noise = 2.0 * rng.normal(size=shape)
     for frame in range(1, shape[0]):
         noise[frame] = shared * noise[frame - 1] + np.sqrt(1 - shared**2) * noise[frame]
     return noise
