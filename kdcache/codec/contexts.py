@@ -184,24 +184,29 @@ class _Head(NamedTuple):
 
 def _written(numbers: np.ndarray) -> _Written:
     """As a stream or as runs, whichever is shorter."""
-    if not numbers.any():
+    at = np.flatnonzero(numbers)
+    if not len(at):
         return _Written(bytes([_ZERO]), (), ())
     code, bits = golomb.best_code_and_bits(numbers)
-    at = np.flatnonzero(numbers)
+    plain = _Written(bytes([code.to_byte()]), (numbers,), (code,))
+    if 4 * len(at) > 3 * len(numbers):  # runs of zeros would be short
+        return plain
+    runs, run_bits = _runs(numbers, at)
+    return runs if run_bits + 8 * len(runs.head) < bits + 8 else plain
+
+
+def _runs(numbers: np.ndarray, at: np.ndarray) -> tuple[_Written, int]:
+    """As runs of zeros and the others, at these places; and the bits of the two streams."""
     runs, others = np.diff(at, prepend=-1) - 1, numbers[at] - 1
-    (runs_code, runs_bits), (others_code, others_bits) = map(
-        golomb.best_code_and_bits, (runs, others)
+    code, bits = golomb.best_code_and_bits(runs)
+    head, count = code.to_byte() | _RUNS, to_varint(len(at))
+    if not others.any():
+        return _Written(bytes([head, _ZERO]) + count, (runs,), (code,)), bits
+    other_code, other_bits = golomb.best_code_and_bits(others)
+    written = _Written(
+        bytes([head, other_code.to_byte()]) + count, (runs, others), (code, other_code)
     )
-    alike = not others.any()
-    tail = bytes([_ZERO if alike else others_code.to_byte()]) + to_varint(len(at))
-    if bits <= runs_bits + (0 if alike else others_bits) + 8 * len(tail):
-        return _Written(bytes([code.to_byte()]), (numbers,), (code,))
-    streams = (runs,) if alike else (runs, others)
-    return _Written(
-        bytes([runs_code.to_byte() | _RUNS]) + tail,
-        streams,
-        (runs_code, others_code)[: len(streams)],
-    )
+    return written, bits + other_bits
 
 
 def _read_head(cursor: Cursor) -> _Head:

@@ -73,13 +73,13 @@ def best_code(numbers: np.ndarray) -> Code:
 def best_code_and_bits(numbers: np.ndarray) -> tuple[Code, int]:
     """The same, and how many bits these are."""
     counts = np.bincount(numbers)
-    values = np.flatnonzero(counts)
-    orders = np.arange(_ORDERS)[:, None]
-    rice = (values >> orders) + 1 + orders
-    exponential = 2 * _log2(values + (1 << orders)) - orders + 1
-    bits = np.stack([rice @ counts[values], exponential @ counts[values]], axis=1)
+    if len(counts) <= len(_BITS_OF_FEW):
+        bits = counts @ _BITS_OF_FEW[: len(counts)]
+    else:
+        values = np.flatnonzero(counts)
+        bits = counts[values] @ _bits(values)
     best = int(bits.argmin())
-    return Code(best // 2, bool(best % 2)), int(bits.flat[best])
+    return Code(best // 2, bool(best % 2)), int(bits[best])
 
 
 def encode(streams: Sequence[np.ndarray], codes: Sequence[Code]) -> tuple[bytes, bytes]:
@@ -194,6 +194,18 @@ def _log2(numbers: np.ndarray) -> np.ndarray:
     """⌊log2⌋ of positive integers below 2^53, exactly."""
     exponents: np.ndarray = np.frexp(numbers.astype(np.float64))[1].astype(np.int64) - 1
     return exponents
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    """Bits of each number in each code, by order, Rice's first: int64 (numbers, codes)."""
+    orders, value_I1 = np.arange(_ORDERS), values[:, None]
+    rice = (value_I1 >> orders) + 1 + orders
+    exponential = 2 * _log2(value_I1 + (1 << orders)) - orders + 1
+    bits: np.ndarray = np.stack([rice, exponential], axis=-1).reshape(len(values), -1)
+    return bits
+
+
+_BITS_OF_FEW = _bits(np.arange(64))
 
 
 def _pack_prefixes(prefix_I: np.ndarray) -> bytes:
