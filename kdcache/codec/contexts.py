@@ -40,7 +40,7 @@ class Coder(Protocol):
 
         Args:
             context_I: uint8.
-            number_I: to be written; a reader does not look at them.
+            number_I: any integers to be written; a reader does not look at them.
         """
         ...
 
@@ -197,7 +197,7 @@ def _written(numbers: np.ndarray) -> _Written:
 
 def _runs(numbers: np.ndarray, at: np.ndarray) -> tuple[_Written, int]:
     """As runs of zeros and the others, at these places; and the bits of the two streams."""
-    runs, others = np.diff(at, prepend=-1) - 1, numbers[at] - 1
+    runs, others = np.diff(at, prepend=-1) - 1, numbers[at].astype(np.int64) - 1
     code, bits = golomb.best_code_and_bits(runs)
     head, count = code.to_byte() | _RUNS, to_varint(len(at))
     if not others.any():

@@ -102,7 +102,7 @@ def _prefix_and_rest(numbers: np.ndarray, code: Code) -> tuple[np.ndarray, np.nd
     if code.exponential:
         prefix = _log2(numbers + (1 << code.order)) - code.order
     floor, width = _floor_and_width(prefix, code)
-    return prefix, numbers - floor, width
+    return prefix, numbers - floor, np.broadcast_to(width, prefix.shape)
 
 
 def decode(
@@ -173,21 +173,24 @@ class Reader:
         return mantissa_I
 
 
-def _floor_and_width(prefix: np.ndarray, code: Code) -> tuple[np.ndarray, np.ndarray]:
+def _floor_and_width(prefix: np.ndarray, code: Code) -> tuple[np.ndarray, np.ndarray | int]:
     """The smallest number with each prefix, and the bits of its mantissa, of one stream."""
     if not code.exponential:
-        return prefix << code.order, np.full(len(prefix), code.order)
+        return prefix << code.order, code.order
     return ((1 << prefix) - 1) << code.order, prefix + code.order
 
 
 def _floors_and_widths(
     prefix_I: np.ndarray, codes: Sequence[Code], lengths: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same of several streams at once, one after the other."""
-    order_I = np.repeat(np.array([code.order for code in codes], np.int64), lengths)
-    grows_I = np.repeat(np.array([code.exponential for code in codes], bool), lengths)
-    base_I = np.where(grows_I, (1 << prefix_I * grows_I) - 1, prefix_I)
-    return base_I << order_I, order_I + prefix_I * grows_I
+    """The same of several streams, one after the other."""
+    floor_I, width_I = np.empty_like(prefix_I), np.empty_like(prefix_I)
+    start = 0
+    for code, length in zip(codes, lengths, strict=True):
+        part = slice(start, start + length)
+        floor_I[part], width_I[part] = _floor_and_width(prefix_I[part], code)
+        start += length
+    return floor_I, width_I
 
 
 def _log2(numbers: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ def visit_ids(coder: Coder, windows: Windows, ids_NK: np.ndarray) -> None:
     Args:
         coder: what writes or reads.
         windows: of the lattice.
-        ids_NK: int64 (N+1, K), −1 to 65,533.
+        ids_NK: int32 (N+1, K), −1 to 65,533.
 
     Raises:
         DamagedCacheError: an id that was read is none.

@@ -33,8 +33,8 @@ class NodeCodes(NamedTuple):
     """A lattice in codes.
 
     Attributes:
-        lead_N: int64 (N+1), the likeliest class; −1 in the last.
-        codes_NC: int64 (N+1, C), from 0 to n, which is that of a lead; −1 in the last.
+        lead_N: int32 (N+1), the likeliest class; −1 in the last.
+        codes_NC: int32 (N+1, C), from 0 to n, which is that of a lead; −1 in the last.
         there_NC: bool (N, C), classes of some probability.
         floors: uint8 (3,), what code 0 of each kind stands for: f is 2^(−f/8)·h².
     """
@@ -58,9 +58,9 @@ class NodeScale:
     def codes(self, logp_NC: np.ndarray) -> NodeCodes:
         """Of float64 log-probabilities; of equally likely classes the first is the lead."""
         p_NC, there_NC = np.exp(logp_NC), ~np.isneginf(logp_NC)
-        codes_NC = np.full((len(p_NC) + 1, p_NC.shape[1]), -1)
+        codes_NC = np.full((len(p_NC) + 1, p_NC.shape[1]), -1, np.int32)
         codes_NC[:-1] = np.rint(np.sqrt(p_NC) * self.steps)
-        lead_N = np.full(len(p_NC) + 1, -1)
+        lead_N = np.full(len(p_NC) + 1, -1, np.int32)
         lead_N[:-1] = logp_NC.argmax(-1)
         codes_NC[np.arange(len(p_NC)), lead_N[:-1]] = self.steps
         floors = self._floors(p_NC, there_NC & (codes_NC[:-1] == 0))
@@ -71,7 +71,7 @@ class NodeScale:
         floors = 2.0 ** (codes.floors / -8.0) / (4 * self.steps**2)
         p_of = np.concatenate([self._even, floors, [0.0]])
         index_NC = self._index(codes)
-        p_NC = p_of[index_NC]
+        p_NC = p_of.take(index_NC)
         others_N, largest_N = _sum_and_max(p_NC)
         p_NC[np.arange(len(p_NC)), codes.lead_N[:-1]] = np.maximum(1 - others_N, largest_N)
         p_NC /= np.maximum(1, others_N + largest_N)[:, None]

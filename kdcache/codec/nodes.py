@@ -56,8 +56,8 @@ def visit(
     Args:
         coder: what writes or reads.
         windows: of the lattice.
-        lead_N: int64 (N+1), the likeliest class of each node.
-        codes_NC: int64 (N+1, C), from 0 to ``steps``; that of a lead is not written, and becomes
+        lead_N: int32 (N+1), the likeliest class of each node.
+        codes_NC: int32 (N+1, C), from 0 to ``steps``; that of a lead is not written, and becomes
             the largest. A reader begins with zeros.
         there_NC: bool (N, C), classes of some probability; others have code 0.
         steps: the largest code.
@@ -70,15 +70,16 @@ def visit(
     nowhere = np.full(len(even), len(before_N))
     _leads(coder, even, (nowhere, nowhere), lead_N, _LEADS_EVEN, classes)
     _leads(coder, odd, (before_N[odd], after_N[odd]), lead_N, _LEADS_ODD, classes)
-    leads_NC = lead_N[:, None] == np.arange(classes)
+    leads_NC = lead_N[:, None] == np.arange(classes, dtype=np.int32)
     asked_NC = there_NC & ~leads_NC[:-1]
     if np.count_nonzero(there_NC) - np.count_nonzero(asked_NC) < len(before_N):
         raise DamagedCacheError("a node's likeliest class has no probability")
     codes_NC[leads_NC] = steps
     leads = leads_NC.view(np.uint8)
-    context = leads[before_N[even]] + leads[after_N[even]] + np.uint8(_CODES_EVEN)
+    context = leads.take(before_N[even], 0) + leads.take(after_N[even], 0) + np.uint8(_CODES_EVEN)
     _codes(coder, even, context, asked_NC, codes_NC, steps)
-    context = _sizes(codes_NC[before_N[odd]], codes_NC[after_N[odd]], steps)
+    before_IC, after_IC = (codes_NC.take(nodes[odd], 0) for nodes in (before_N, after_N))
+    context = _sizes(before_IC, after_IC, steps)
     _codes(coder, odd, context, asked_NC, codes_NC, steps)
 
 
@@ -130,7 +131,7 @@ def _sizes(before_IC: np.ndarray, after_IC: np.ndarray, steps: int) -> np.ndarra
     total_IC[alone_IC] = 2 * total_IC[alone_IC] + 2
     bounds = np.array(SIZES) * max(1, steps // 16)
     table = np.searchsorted(bounds, np.arange(-2, 2 * steps + 1), side="right")
-    found: np.ndarray = (table + _CODES_ODD).astype(np.uint8)[total_IC + 2]
+    found: np.ndarray = (table + _CODES_ODD).astype(np.uint8).take(total_IC + 2)
     return found
 
 
@@ -143,7 +144,7 @@ def _codes(
     steps: int,
 ) -> None:
     """Codes of the classes that are asked for; others stay as they are."""
-    asked_IC, codes_IC = asked_NC[nodes_I], codes_NC[nodes_I]
+    asked_IC, codes_IC = asked_NC.take(nodes_I, 0), codes_NC.take(nodes_I, 0)
     found = coder(context_IC[asked_IC], codes_IC[asked_IC])
     if int(found.max(initial=0)) > steps:
         raise DamagedCacheError(f"a code of {int(found.max()):,}, expected at most {steps:,}")

@@ -139,10 +139,10 @@ class RootLatticeCodec:
         if len(at) and int(at[-1]) >= there_NC.size:
             raise DamagedCacheError("a class without probability is in none of the nodes")
         there_NC.reshape(-1)[at] ^= True
-        codes_NC = _with_none(np.zeros(there_NC.shape, np.int64))
-        lead_N = np.full(len(codes_NC), -1)
+        codes_NC = _with_none(np.zeros(there_NC.shape, np.int32))
+        lead_N = np.full(len(codes_NC), -1, np.int32)
         visit(reader, windows, lead_N, codes_NC, there_NC, self.steps)
-        ids_NK = _with_none(np.zeros((len(there_NC), kept), np.int64))
+        ids_NK = _with_none(np.zeros((len(there_NC), kept), np.int32))
         visit_ids(reader, windows, ids_NK)
         reader.close()
         return NodeCodes(lead_N, codes_NC, there_NC, _NO_NUMBERS), ids_NK[:-1]
@@ -160,8 +160,10 @@ def _or_zeros(starts_T: np.ndarray | None, frames: int) -> np.ndarray:
 
 
 def _with_none(rows: np.ndarray) -> np.ndarray:
-    """int64, with one more row, −1."""
-    return np.concatenate([rows.astype(np.int64), np.full((1, rows.shape[1]), -1)])
+    """int32, with one more row, −1."""
+    return np.concatenate(
+        [rows.astype(np.int32, copy=False), np.full((1, rows.shape[1]), -1, np.int32)]
+    )
 
 
 def _usual(starts_T: np.ndarray, width: int, kept: int) -> np.ndarray:
