@@ -102,8 +102,10 @@ class Reader:
         lengths = [length for head, count in there for length in head.lengths(count)]
         streams = iter(self._golomb.read(codes, lengths))
         parts = [head.expand(count, [next(streams) for _ in head.codes]) for head, count in there]
+        if len(parts) == 1:
+            return parts[0]
         found_I = np.empty(len(context_I), np.int64)
-        found_I[np.argsort(context_I, kind="stable")] = np.concatenate([_NO_NUMBERS, *parts])
+        found_I[np.argsort(context_I, kind="stable")] = np.concatenate(parts)
         return found_I
 
     def close(self) -> None:
@@ -189,8 +191,6 @@ def _written(numbers: np.ndarray) -> _Written:
         return _Written(bytes([_ZERO]), (), ())
     code, bits = golomb.best_code_and_bits(numbers)
     plain = _Written(bytes([code.to_byte()]), (numbers,), (code,))
-    if 4 * len(at) > 3 * len(numbers):  # runs of zeros would be short
-        return plain
     runs, run_bits = _runs(numbers, at)
     return runs if run_bits + 8 * len(runs.head) < bits + 8 else plain
 

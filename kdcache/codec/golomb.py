@@ -131,7 +131,10 @@ class Reader:
     """
 
     def __init__(self, prefixes: np.ndarray, mantissas: np.ndarray) -> None:
-        self._prefix_I = np.diff(np.flatnonzero(np.unpackbits(prefixes)), prepend=-1) - 1
+        ends_I = np.flatnonzero(np.unpackbits(prefixes).view(bool))
+        self._prefix_I = ends_I - 1
+        self._prefix_I[1:] -= ends_I[:-1]
+        self._prefix_I[:1] += 1
         self._bytes = len(mantissas)
         padded = np.concatenate([mantissas, np.zeros(4, np.uint8)]).astype(np.uint32)
         self._window = padded[:-3] << 24 | padded[1:-2] << 16 | padded[2:-1] << 8 | padded[3:]

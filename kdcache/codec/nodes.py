@@ -25,6 +25,7 @@ for the neighbour that does not exist.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -129,10 +130,17 @@ def _sizes(before_IC: np.ndarray, after_IC: np.ndarray, steps: int) -> np.ndarra
     total_IC = before_IC + after_IC
     alone_IC = (before_IC < 0) != (after_IC < 0)
     total_IC[alone_IC] = 2 * total_IC[alone_IC] + 2
-    bounds = np.array(SIZES) * max(1, steps // 16)
-    table = np.searchsorted(bounds, np.arange(-2, 2 * steps + 1), side="right")
-    found: np.ndarray = (table + _CODES_ODD).astype(np.uint8).take(total_IC + 2)
+    found: np.ndarray = _size_contexts(steps).take(total_IC + 2)
     return found
+
+
+@lru_cache(maxsize=8)
+def _size_contexts(steps: int) -> np.ndarray:
+    """The context of each sum of two neighbours' codes, from −2, where there is none, on."""
+    bounds = np.array(SIZES) * max(1, steps // 16)
+    reached = np.searchsorted(bounds, np.arange(-2, 2 * steps + 1), side="right")
+    contexts: np.ndarray = (reached + _CODES_ODD).astype(np.uint8)
+    return contexts
 
 
 def _codes(

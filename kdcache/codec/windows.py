@@ -28,8 +28,9 @@ class Windows(NamedTuple):
     def of(cls, starts_T: np.ndarray, width: int) -> Windows:
         """Of windows of S = ``width`` columns from ``starts_T`` on, which do not go down."""
         frames, nodes = len(starts_T), len(starts_T) * width
-        rise_T1 = np.diff(starts_T.astype(np.int64), prepend=0)[:, None]
-        column_TS = np.arange(width) + rise_T1
+        rise_T = starts_T.astype(np.int64)
+        rise_T[1:] -= starts_T[:-1]
+        column_TS = np.arange(width) + rise_T[:, None]
         before_TS = (np.arange(frames)[:, None] - 1) * width + column_TS
         before_TS[column_TS >= width] = nodes
         before_TS[:1] = nodes
