@@ -195,3 +195,24 @@ def test_longer_ones_too(seed: int) -> None:
     rng = np.random.default_rng(seed)
     check(random_lattice(rng, frames=40, labels=7, kept=3, vocab=8), 16)
     check(random_band(rng, kept=3, vocab=5), 70)
+
+
+def test_bytes_of_today_stay_readable() -> None:
+    packed = bytes.fromhex(
+        "03020101ffffff030000ff0101ffffffffff020282800876d424ea5a5502e2b7c14b863b80"
+    )
+    columns = {
+        "packed": np.frombuffer(packed, np.uint8),
+        "starts": np.frombuffer(b"\x20", np.uint8),
+    }
+    decoded = make_codec("lattice", {"name": "root", "steps": 16}).decode(columns)
+    assert isinstance(decoded, LatticeRecord)
+    squares = [
+        [[227, 16, 9, 4], [125, 81, 25, 25]],
+        [[49, 181, 1, 25], [156, 0, 64, 36]],
+        [[4, 250, 1, 1], [248, 0, 4, 4]],
+    ]
+    assert np.allclose(np.exp(decoded.logp_TSC) * 256, squares, atol=1e-4)
+    assert decoded.ids_TSK.tolist() == [[[7], [300]], [[7], [9]], [[9], [2]]]
+    assert decoded.starts_T is not None
+    assert decoded.starts_T.tolist() == [0, 0, 1]
