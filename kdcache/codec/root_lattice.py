@@ -94,7 +94,7 @@ class RootLatticeCodec:
         """
         packed, cursor = columns["packed"], Cursor(columns["packed"])
         frames, width, kept, flips = (cursor.varint() for _ in range(4))
-        if frames * width * (kept + SPECIAL_CLASSES) > _MOST_CLASSES:
+        if frames * max(width, 1) * (kept + SPECIAL_CLASSES) > _MOST_CLASSES:
             raise DamagedCacheError(f"a lattice of {frames:,} × {width:,} nodes, {kept:,} classes")
         floors = np.array([cursor.byte() for _ in KINDS])
         starts_T = unpack_starts(columns["starts"], frames) if "starts" in columns else None

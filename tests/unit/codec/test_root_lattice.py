@@ -180,6 +180,14 @@ def test_flipped_bits_are_damage_or_another_lattice() -> None:
     assert refused > 20
 
 
+@pytest.mark.parametrize("width", [0, 255])
+def test_a_lattice_beyond_all_memory_is_damage(width: int) -> None:
+    sizes = [255, 255, 255, 127, width, *([1] if width else []), 0, 0]
+    packed = np.array([*sizes, *[0] * 3, *[255] * 15, 0], np.uint8)
+    with pytest.raises(DamagedCacheError, match="a lattice of 268,435,455 ×"):
+        ROOT.decode({"packed": packed})
+
+
 def test_starts_of_other_frames_are_damage() -> None:
     columns = ROOT.encode(random_band(np.random.default_rng(4)))
     with pytest.raises(DamagedCacheError, match="starts of 0 windows"):
