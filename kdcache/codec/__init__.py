@@ -8,6 +8,7 @@ from kdcache.codec.protocol import ColumnSpec, RecordCodec
 from kdcache.codec.ragged import RaggedPosteriorCodec
 from kdcache.codec.records import LatticeRecord, PosteriorRecord, Record, VectorRecord
 from kdcache.codec.registry import codec_names, make_codec
+from kdcache.codec.root_lattice import RootLatticeCodec
 from kdcache.codec.scale import CountScale, RootScale, Scale
 from kdcache.codec.tail import TailModel
 from kdcache.codec.vector import Fp16VectorCodec, Int8VectorCodec
@@ -28,6 +29,7 @@ __all__ = [
     "RaggedPosteriorCodec",
     "Record",
     "RecordCodec",
+    "RootLatticeCodec",
     "RootScale",
     "Scale",
     "TailModel",

@@ -67,14 +67,19 @@ class Code:
 
 def best_code(numbers: np.ndarray) -> Code:
     """The code in which ``numbers`` take the fewest bits; of equals the one of smallest order."""
+    return best_code_and_bits(numbers)[0]
+
+
+def best_code_and_bits(numbers: np.ndarray) -> tuple[Code, int]:
+    """The same, and how many bits these are."""
     counts = np.bincount(numbers)
-    values = np.flatnonzero(counts)
-    orders = np.arange(_ORDERS)[:, None]
-    rice = (values >> orders) + 1 + orders
-    exponential = 2 * _log2(values + (1 << orders)) - orders + 1
-    bits = np.stack([rice @ counts[values], exponential @ counts[values]], axis=1)
+    if len(counts) <= len(_BITS_OF_FEW):
+        bits = counts @ _BITS_OF_FEW[: len(counts)]
+    else:
+        values = np.flatnonzero(counts)
+        bits = counts[values] @ _bits(values)
     best = int(bits.argmin())
-    return Code(best // 2, bool(best % 2))
+    return Code(best // 2, bool(best % 2)), int(bits[best])
 
 
 def encode(streams: Sequence[np.ndarray], codes: Sequence[Code]) -> tuple[bytes, bytes]:
@@ -97,7 +102,7 @@ def _prefix_and_rest(numbers: np.ndarray, code: Code) -> tuple[np.ndarray, np.nd
     if code.exponential:
         prefix = _log2(numbers + (1 << code.order)) - code.order
     floor, width = _floor_and_width(prefix, code)
-    return prefix, numbers - floor, width
+    return prefix, numbers - floor, np.broadcast_to(width, prefix.shape)
 
 
 def decode(
@@ -112,32 +117,101 @@ def decode(
     Raises:
         DamagedCacheError: there are not as many numbers as the lengths ask for.
     """
-    ends_I = np.flatnonzero(np.unpackbits(prefixes))
-    if len(ends_I) != sum(lengths):
-        raise DamagedCacheError(f"{len(ends_I)} packed numbers, expected {sum(lengths)}")
-    prefix_I = np.diff(ends_I, prepend=-1) - 1
-    after = np.cumsum(lengths, dtype=np.int64)
-    parts = [
-        _floor_and_width(*pair) for pair in zip(np.split(prefix_I, after), codes, strict=False)
-    ]
-    mantissa_I = _unpack_mantissas(mantissas, np.concatenate([_NO_NUMBERS, *(w for _, w in parts)]))
-    return [
-        floor + mantissa
-        for (floor, _), mantissa in zip(parts, np.split(mantissa_I, after), strict=False)
-    ]
+    reader = Reader(prefixes, mantissas)
+    if reader.left != sum(lengths):
+        raise DamagedCacheError(f"{reader.left} packed numbers, expected {sum(lengths)}")
+    return reader.read(codes, lengths)
 
 
-def _floor_and_width(prefix: np.ndarray, code: Code) -> tuple[np.ndarray, np.ndarray]:
+class Reader:
+    """What :func:`encode` made, read some streams at a time, in their order.
+
+    Args:
+        prefixes, mantissas: uint8.
+    """
+
+    def __init__(self, prefixes: np.ndarray, mantissas: np.ndarray) -> None:
+        ends_I = np.flatnonzero(np.unpackbits(prefixes).view(bool))
+        self._prefix_I = ends_I - 1
+        self._prefix_I[1:] -= ends_I[:-1]
+        self._prefix_I[:1] += 1
+        self._bytes = len(mantissas)
+        padded = np.concatenate([mantissas, np.zeros(4, np.uint8)]).astype(np.uint32)
+        self._window = padded[:-3] << 24 | padded[1:-2] << 16 | padded[2:-1] << 8 | padded[3:]
+        self._next = self._bit = 0
+
+    @property
+    def left(self) -> int:
+        """Numbers that are still to be read."""
+        return len(self._prefix_I) - self._next
+
+    def read(self, codes: Sequence[Code], lengths: Sequence[int]) -> list[np.ndarray]:
+        """The next streams, of these codes and lengths: int64.
+
+        Raises:
+            DamagedCacheError: there are fewer numbers, or bits of them, than that.
+        """
+        total = sum(lengths)
+        if total > self.left:
+            raise DamagedCacheError(f"{self.left} more packed numbers, expected {total}")
+        prefix_I = self._prefix_I[self._next : self._next + total]
+        self._next += total
+        floor_I, width_I = _floors_and_widths(prefix_I, codes, lengths)
+        number_I = floor_I + self._mantissas(width_I)
+        after = np.cumsum(lengths).tolist()
+        return [number_I[end - n : end] for end, n in zip(after, lengths, strict=True)]
+
+    def _mantissas(self, width_I: np.ndarray) -> np.ndarray:
+        """Each is within the 32 bits that start with the byte of its first bit."""
+        after_I = self._bit + np.cumsum(width_I)
+        start_I = after_I - width_I
+        self._bit = int(after_I[-1]) if len(after_I) else self._bit
+        if self._bytes * 8 < self._bit or int(width_I.max(initial=0)) > _WINDOW - 8:
+            raise DamagedCacheError(
+                f"{self._bytes} bytes of packed numbers, expected {-(-self._bit // 8)}"
+            )
+        shift_I = _WINDOW - (start_I & 7) - width_I
+        found_I = self._window[start_I >> 3].astype(np.int64) >> shift_I
+        mantissa_I: np.ndarray = found_I & ((1 << width_I) - 1)
+        return mantissa_I
+
+
+def _floor_and_width(prefix: np.ndarray, code: Code) -> tuple[np.ndarray, np.ndarray | int]:
     """The smallest number with each prefix, and the bits of its mantissa, of one stream."""
     if not code.exponential:
-        return prefix << code.order, np.full(len(prefix), code.order)
+        return prefix << code.order, code.order
     return ((1 << prefix) - 1) << code.order, prefix + code.order
+
+
+def _floors_and_widths(
+    prefix_I: np.ndarray, codes: Sequence[Code], lengths: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of several streams, one after the other."""
+    floor_I, width_I = np.empty_like(prefix_I), np.empty_like(prefix_I)
+    start = 0
+    for code, length in zip(codes, lengths, strict=True):
+        part = slice(start, start + length)
+        floor_I[part], width_I[part] = _floor_and_width(prefix_I[part], code)
+        start += length
+    return floor_I, width_I
 
 
 def _log2(numbers: np.ndarray) -> np.ndarray:
     """⌊log2⌋ of positive integers below 2^53, exactly."""
     exponents: np.ndarray = np.frexp(numbers.astype(np.float64))[1].astype(np.int64) - 1
     return exponents
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    """Bits of each number in each code, by order, Rice's first: int64 (numbers, codes)."""
+    orders, value_I1 = np.arange(_ORDERS), values[:, None]
+    rice = (value_I1 >> orders) + 1 + orders
+    exponential = 2 * _log2(value_I1 + (1 << orders)) - orders + 1
+    bits: np.ndarray = np.stack([rice, exponential], axis=-1).reshape(len(values), -1)
+    return bits
+
+
+_BITS_OF_FEW = _bits(np.arange(64))
 
 
 def _pack_prefixes(prefix_I: np.ndarray) -> bytes:
@@ -152,17 +226,3 @@ def _pack_mantissas(mantissa_I: np.ndarray, width_I: np.ndarray) -> bytes:
     below = np.repeat(after_I, width_I) - 1 - np.arange(int(width_I.sum()))
     bits = np.repeat(mantissa_I, width_I) >> below & 1
     return np.packbits(bits.astype(np.uint8)).tobytes()
-
-
-def _unpack_mantissas(packed: np.ndarray, width_I: np.ndarray) -> np.ndarray:
-    """Each is within the 32 bits that start with the byte of its first bit."""
-    start_I = np.cumsum(width_I) - width_I
-    total = int(width_I.sum())
-    if len(packed) * 8 < total or int(width_I.max(initial=0)) > _WINDOW - 8:
-        raise DamagedCacheError(f"{len(packed)} bytes of packed numbers, expected {-(-total // 8)}")
-    padded = np.concatenate([packed, np.zeros(4, np.uint8)]).astype(np.uint32)
-    window = padded[:-3] << 24 | padded[1:-2] << 16 | padded[2:-1] << 8 | padded[3:]
-    shift_I = _WINDOW - (start_I & 7) - width_I
-    found_I = window[start_I >> 3].astype(np.int64) >> shift_I
-    mantissa_I: np.ndarray = found_I & ((1 << width_I) - 1)
-    return mantissa_I

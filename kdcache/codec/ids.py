@@ -26,11 +26,16 @@ def pack_ids(ids: np.ndarray) -> np.ndarray:
         ConfigError: an id beyond what 16 bits hold.
         TeacherOutputError: an id below −1.
     """
+    check_ids(ids)
+    return np.ascontiguousarray(ids.astype(np.uint16))
+
+
+def check_ids(ids: np.ndarray) -> None:
+    """Raise as :func:`pack_ids` where ids do not fit."""
     if ids.size and int(ids.max()) >= MAX_VOCABULARY:
         check_vocabulary(int(ids.max()) + 1)
     if ids.size and int(ids.min()) < -1:
         raise TeacherOutputError(f"expected class ids of −1 or more, got {int(ids.min())}")
-    return np.ascontiguousarray(ids.astype(np.uint16))
 
 
 def unpack_ids(codes: np.ndarray) -> np.ndarray:

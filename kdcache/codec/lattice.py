@@ -51,7 +51,7 @@ class LatticeCodec:
             TeacherOutputError: shapes that do not fit, NaN or a positive log-probability.
             ConfigError: ids that 16 bits do not hold.
         """
-        record = _parse(record)
+        record = parse_lattice(record)
         columns = {"logp": self.quantiser.encode(record.logp_TSC)}
         if record.ids_TSK.shape[-1]:
             columns["ids"] = pack_ids(record.ids_TSK)
@@ -71,14 +71,15 @@ class LatticeCodec:
 
     def error_bound(self, record: Record) -> np.ndarray:
         """float32 (T, S, 3+K)."""
-        return self.quantiser.error_bound(_parse(record).logp_TSC)
+        return self.quantiser.error_bound(parse_lattice(record).logp_TSC)
 
     def to_dict(self) -> dict[str, Any]:
         """The quantiser's settings."""
         return self.quantiser.to_dict()
 
 
-def _parse(record: Record) -> LatticeRecord:
+def parse_lattice(record: Record) -> LatticeRecord:
+    """``record``, whose shapes fit; TeacherOutputError where it is anything else."""
     if not isinstance(record, LatticeRecord):
         raise TeacherOutputError(f"expected a LatticeRecord, got {type(record).__name__}")
     logp, ids = record.logp_TSC.shape, record.ids_TSK.shape

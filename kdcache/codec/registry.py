@@ -18,6 +18,7 @@ from kdcache.codec.logprob import Fp16LogProb, Log8LogProb
 from kdcache.codec.posterior import PosteriorCodec
 from kdcache.codec.protocol import RecordCodec
 from kdcache.codec.ragged import count_codec, root_codec
+from kdcache.codec.root_lattice import RootLatticeCodec
 from kdcache.codec.vector import Fp16VectorCodec, Int8VectorCodec
 from kdcache.errors import ConfigError, did_you_mean
 
@@ -31,7 +32,7 @@ ENTRY_POINT_GROUP = "kdcache.codecs"
 _QUANTISERS: dict[str, Factory] = {"fp16": Fp16LogProb, "log8": Log8LogProb}
 _RAGGED: dict[str, Factory] = {"root": root_codec, "count": count_codec}
 _CODECS: dict[str, dict[str, Factory]] = {
-    "lattice": _QUANTISERS,
+    "lattice": {**_QUANTISERS, "root": RootLatticeCodec},
     "posterior": {**_QUANTISERS, **_RAGGED},
     "vector": {"fp16": Fp16VectorCodec, "int8": Int8VectorCodec},
 }

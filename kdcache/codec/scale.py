@@ -67,7 +67,7 @@ class RootScale:
     name: ClassVar[str] = "root"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bits", _parse("root", "bits", self.bits, 2, 12))
+        object.__setattr__(self, "bits", parse_integer("root", "bits", self.bits, 2, 12))
 
     @cached_property
     def probability(self) -> np.ndarray:
@@ -114,7 +114,9 @@ class CountScale:
     name: ClassVar[str] = "count"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "samples", _parse("count", "samples", self.samples, 1, 4096))
+        object.__setattr__(
+            self, "samples", parse_integer("count", "samples", self.samples, 1, 4096)
+        )
 
     @cached_property
     def probability(self) -> np.ndarray:
@@ -138,7 +140,8 @@ class CountScale:
         return {"name": self.name, "samples": self.samples}
 
 
-def _parse(name: str, setting: str, given: object, low: int, high: int) -> int:
+def parse_integer(name: str, setting: str, given: object, low: int, high: int) -> int:
+    """A codec's setting that is a whole number; ConfigError where it is anything else."""
     if isinstance(given, bool) or not isinstance(given, int) or not low <= given <= high:
         raise ConfigError(
             f"codec {name} expects {setting} to be an integer from {low} to {high:,}, got {given!r}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdcache.errors import TeacherOutputError
+from kdcache.errors import DamagedCacheError, TeacherOutputError
 
 
 def pack_starts(starts_T: np.ndarray) -> np.ndarray:
@@ -32,7 +32,13 @@ def pack_starts(starts_T: np.ndarray) -> np.ndarray:
 
 
 def unpack_starts(codes: np.ndarray, frames: int) -> np.ndarray:
-    """int32 (T,): how many 1s stand before each frame's 0."""
+    """int32 (T,): how many 1s stand before each frame's 0.
+
+    Raises:
+        DamagedCacheError: there are fewer 0s than frames.
+    """
     ends_T = np.flatnonzero(np.unpackbits(codes) == 0)[:frames]
+    if len(ends_T) < frames:
+        raise DamagedCacheError(f"starts of {len(ends_T):,} windows, expected {frames:,}")
     starts_T: np.ndarray = (ends_T - np.arange(frames)).astype(np.int32)
     return starts_T

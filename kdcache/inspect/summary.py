@@ -155,16 +155,21 @@ def _combine(name: str, values: np.ndarray, weights: np.ndarray) -> float | None
 
 
 def _row_counts(cache: Cache, target: str) -> np.ndarray:
-    """Nodes, frames or tokens of each utterance; where no shape tells, tokens and an end for a
-    decoder's posteriors, else encoder frames."""
+    """Nodes, frames or tokens of each utterance.
+
+    Where no shape tells: tokens and an end for a decoder's posteriors, these times encoder frames
+    for whole lattices, else encoder frames, as a band is about as wide in every utterance.
+    """
     for array in _ROWS_COLUMNS:
         if f"{target}.{array}" in cache.columns:
             shapes = cache.column_shapes(f"{target}.{array}")
             counts: np.ndarray = shapes[:, :-1].clip(min=0).prod(axis=1).astype(np.float64)
             return counts
-    if cache.spec.target(target).kind == "decoder_logits":
-        lengths = pc.list_value_length(cache.catalogue["tokens"]).to_numpy()
-        tokens: np.ndarray = lengths.astype(np.float64) + 1
-        return tokens
+    spec = cache.spec.target(target)
     frames: np.ndarray = cache.catalogue["frames"].to_numpy().astype(np.float64)
-    return frames
+    lengths = pc.list_value_length(cache.catalogue["tokens"]).to_numpy()
+    columns: np.ndarray = lengths.astype(np.float64) + 1
+    if spec.kind == "decoder_logits":
+        return columns
+    whole = spec.record == "lattice" and not {"epsilon", "width"} & spec.settings.keys()
+    return frames * columns if whole else frames

@@ -27,6 +27,21 @@ class TestLatticeLog8Shallow(CodecContract):
     settings: ClassVar = {"name": "log8", "floor": 6}
 
 
+class TestLatticeRoot(CodecContract):
+    record = "lattice"
+    settings: ClassVar = {"name": "root"}
+
+
+class TestLatticeRootCoarse(CodecContract):
+    record = "lattice"
+    settings: ClassVar = {"name": "root", "steps": 2}
+
+
+class TestLatticeRootFine(CodecContract):
+    record = "lattice"
+    settings: ClassVar = {"name": "root", "steps": 1024}
+
+
 class TestPosteriorFp16(CodecContract):
     record = "posterior"
     settings: ClassVar = {"name": "fp16"}

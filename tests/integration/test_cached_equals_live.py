@@ -129,7 +129,9 @@ def stated_bounds(
 
 
 @pytest.mark.parametrize("layout", ["zarr", "webdataset"])
-@pytest.mark.parametrize(("codec", "top_k"), [("log8", 0), ("log8", 3), ("fp16", 0)])
+@pytest.mark.parametrize(
+    ("codec", "top_k"), [("log8", 0), ("log8", 3), ("fp16", 0), ("root", 0), ("root", 3)]
+)
 def test_value_and_gradient(
     teacher: Teacher, tmp_path: Path, layout: str, codec: str, top_k: int
 ) -> None:
@@ -171,6 +173,7 @@ def test_value_and_gradient(
         ("log8", 0, {"width": 3}),
         ("log8", 3, {"epsilon": 0.02}),
         ("fp16", 2, {"epsilon": 0.3, "width": 4}),
+        ("root", 3, {"epsilon": 0.02}),
     ],
 )
 def test_value_and_gradient_of_a_band(

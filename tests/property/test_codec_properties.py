@@ -15,6 +15,7 @@ from kdcache.testing.records import ragged_posteriors, records
 CODECS = [
     ("lattice", {"name": "log8"}),
     ("lattice", {"name": "fp16"}),
+    *(("lattice", {"name": "root", "steps": steps}) for steps in (2, 16, 100)),
     ("posterior", {"name": "log8", "floor": 8}),
     ("posterior", {"name": "fp16"}),
     ("vector", {"name": "fp16"}),

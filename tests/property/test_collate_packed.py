@@ -19,6 +19,7 @@ from kdcache.testing.records import ragged_posteriors, records
 CODECS = [
     ("lattice", {"name": "log8"}),
     ("lattice", {"name": "fp16"}),
+    ("lattice", {"name": "root"}),
     ("posterior", {"name": "log8"}),
     ("posterior", {"name": "fp16"}),
     ("vector", {"name": "int8"}),

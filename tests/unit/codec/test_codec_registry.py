@@ -39,7 +39,7 @@ def not_a_codec(record: str) -> object:
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("lattice", ["fp16", "log8"]),
+        ("lattice", ["fp16", "log8", "root"]),
         ("posterior", ["count", "fp16", "log8", "root"]),
         ("vector", ["fp16", "int8"]),
     ],
@@ -67,7 +67,10 @@ def test_settings_reach_the_codec() -> None:
         ("lattice", {"name": "log8", "flor": 3}, "no setting 'flor'.*Did you mean 'floor'"),
         ("lattice", {"name": "fp16", "floor": 3}, "no setting 'floor'; known: none"),
         ("lattice", {"name": "log8", "floor": 0}, "floor from 1 to 80"),
-        ("lattice", {"name": "root"}, "no codec 'root' for lattice records"),
+        ("lattice", {"name": "count"}, "no codec 'count' for lattice records"),
+        ("lattice", {"name": "root", "bits": 4}, "no setting 'bits'; known: steps"),
+        ("lattice", {"name": "root", "steps": 1}, "steps to be an integer from 2 to 1,024, got 1"),
+        ("lattice", {"name": "root", "steps": True}, "steps to be an integer .* got True"),
         ("posterior", {"name": "root", "bits": 13}, "bits to be an integer from 2 to 12, got 13"),
         ("posterior", {"name": "root", "bits": 7.0}, "bits to be an integer .* got 7.0"),
         ("posterior", {"name": "count", "samples": 0}, "samples to be an integer from 1 to 4,096"),
@@ -103,7 +106,7 @@ def test_an_entry_point_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("registered", f"{__name__}:registered", "kdcache.codecs")
     everything = EntryPoints([point])
     monkeypatch.setattr("kdcache.codec.registry.entry_points", everything.select)
-    assert codec_names("lattice") == ["fp16", "log8", "registered"]
+    assert codec_names("lattice") == ["fp16", "log8", "registered", "root"]
     codec = make_codec("lattice", {"name": "registered"}, allow_import=False)
     assert codec.to_dict()["name"] == "registered"
     with pytest.raises(ConfigError, match="Did you mean 'registered'"):

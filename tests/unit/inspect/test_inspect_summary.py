@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from kdcache.codec import make_codec
 from kdcache.inspect.summary import summarise
 from kdcache.store import PackedUtterance, create_or_open, open_cache
+from kdcache.testing.records import random_lattice
 from kdcache.testing.samples import TOKENIZER_FILES, sample_failed, sample_packed, sample_spec
+from kdcache.types import TargetSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +77,26 @@ def test_an_unmeasured_utterance_does_not_count(cache: Cache) -> None:
     cache.refresh()
     found = {target.name: target.fidelity for target in summarise(cache).targets}
     assert found["lattice"]["kl_mean"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("settings", "weights"), [({}, (60, 60)), ({"width": 2}, (30, 10))])
+def test_packed_lattices_are_weighted_by_what_the_catalogue_tells(
+    tmp_path: Path, settings: dict[str, int], weights: tuple[int, int]
+) -> None:
+    target = TargetSpec("lattice", "lattice", "lattice", settings, {"name": "root"})
+    spec = replace(sample_spec(), targets=(target,))
+    writer = create_or_open(tmp_path / "cache", spec, "zarr", TOKENIZER_FILES)
+    packed = []
+    for name, frames, labels, kl in (("a", 30, 1, 0.1), ("b", 10, 5, 0.5)):
+        lattice = random_lattice(np.random.default_rng(0), frames, labels, 0)
+        columns = make_codec("lattice", target.codec).encode(lattice)
+        named = {f"lattice.{key}": value for key, value in columns.items()}
+        item = utterance(name, frames, {"lattice.kl_mean": kl})
+        packed.append(replace(item, columns=named, tokens=(1,) * labels))
+    writer.commit("u0", packed, [], "0")
+    (found,) = summarise(open_cache(tmp_path / "cache")).targets
+    expected = (0.1 * weights[0] + 0.5 * weights[1]) / sum(weights)
+    assert found.fidelity["kl_mean"] == pytest.approx(expected)
 
 
 def test_the_digest_is_computed_when_asked_for(cache: Cache) -> None:

@@ -1,0 +1,173 @@
+"""Packs lattices in even steps of √p, each node told by what is known of its neighbours.
+
+Notable features
+- What is all but certain costs next to nothing, and nearly all of a lattice is; the likeliest
+  class of a node is implied by the others (``kdcache.codec.node_scale``).
+- Golomb codes are chosen by what the neighbours in time say (``kdcache.codec.nodes``).
+- Packing and unpacking are a few array operations over the whole utterance.
+
+Column ``packed``: counts (``kdcache.codec.contexts``) of T, S, K and of classes whose probability
+is zero where it is not usual or the reverse; three bytes of floors; then the streams. Context 0
+tells where these classes are: how many lie between each and the one before. Usually, all have
+probability but labels in column U.
+
+Shapes: T encoder frames, S columns of a frame's window, N = T·S nodes, K more classes, C = 3+K
+classes of a node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from kdcache.codec.contexts import Cursor, Reader, Writer, to_varint
+from kdcache.codec.ids import check_ids
+from kdcache.codec.lattice import SPECIAL_CLASSES, parse_lattice
+from kdcache.codec.logprob import parse_logp
+from kdcache.codec.node_ids import CONTEXTS, visit_ids
+from kdcache.codec.node_scale import KINDS, NodeCodes, NodeScale
+from kdcache.codec.nodes import visit
+from kdcache.codec.protocol import ColumnSpec
+from kdcache.codec.records import LABEL, LatticeRecord
+from kdcache.codec.scale import parse_integer
+from kdcache.codec.starts import pack_starts, unpack_starts
+from kdcache.codec.windows import Windows
+from kdcache.errors import DamagedCacheError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kdcache.codec.records import Record
+
+_MOST_CLASSES = 1 << 28
+"""Of all nodes; more is a damaged header."""
+
+_NO_NUMBERS = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class RootLatticeCodec:
+    """Columns ``packed`` uint8 and, of a band, ``starts``.
+
+    Ids, starts and zero probabilities are exact. Bound: that of ``NodeScale``.
+
+    Attributes:
+        steps: n of √p between 0 and 1, 2 to 1024. Twice as many lose about a quarter.
+    """
+
+    steps: int = 16
+
+    name: ClassVar[str] = "root"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", parse_integer("root", "steps", self.steps, 2, 1024))
+
+    def columns(self) -> dict[str, ColumnSpec]:
+        """``starts`` is optional: of a whole lattice there are none."""
+        return {
+            "packed": ColumnSpec("uint8", 1),
+            "starts": ColumnSpec("uint8", 1, optional=True),
+        }
+
+    def encode(self, record: Record) -> dict[str, np.ndarray]:
+        """Header and streams, and starts.
+
+        Raises:
+            TeacherOutputError: shapes that do not fit, NaN or a positive log-probability.
+            ConfigError: ids that 16 bits do not hold.
+        """
+        record = parse_lattice(record)
+        check_ids(record.ids_TSK)
+        codes = NodeScale(self.steps).codes(_rows(record))
+        columns = {"packed": self._packed(record, codes)}
+        if record.starts_T is not None:
+            columns["starts"] = pack_starts(record.starts_T)
+        return columns
+
+    def decode(self, columns: Mapping[str, np.ndarray]) -> LatticeRecord:
+        """Normalised float32 log-probabilities, int32 ids and starts.
+
+        Raises:
+            DamagedCacheError: the bytes are no such columns.
+        """
+        packed, cursor = columns["packed"], Cursor(columns["packed"])
+        frames, width, kept, flips = (cursor.varint() for _ in range(4))
+        if frames * max(width, 1) * (kept + SPECIAL_CLASSES) > _MOST_CLASSES:
+            raise DamagedCacheError(f"a lattice of {frames:,} × {width:,} nodes, {kept:,} classes")
+        floors = np.array([cursor.byte() for _ in KINDS])
+        starts_T = unpack_starts(columns["starts"], frames) if "starts" in columns else None
+        reader = Reader(packed[cursor.at :], CONTEXTS)
+        codes, ids_NK = self._read(reader, _or_zeros(starts_T, frames), (width, kept, flips))
+        return LatticeRecord(
+            NodeScale(self.steps)
+            .logp(codes._replace(floors=floors))
+            .reshape(frames, width, kept + SPECIAL_CLASSES),
+            ids_NK.astype(np.int32).reshape(frames, width, kept),
+            starts_T,
+        )
+
+    def error_bound(self, record: Record) -> np.ndarray:
+        """float32 (T, S, 3+K)."""
+        record = parse_lattice(record)
+        return NodeScale(self.steps).error_bound(_rows(record)).reshape(record.logp_TSC.shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """``{"name": "root", "steps": …}``."""
+        return {"name": self.name, "steps": self.steps}
+
+    def _packed(self, record: LatticeRecord, codes: NodeCodes) -> np.ndarray:
+        frames, width, kept = record.ids_TSK.shape
+        starts_T = _or_zeros(record.starts_T, frames)
+        windows, writer = Windows.of(starts_T, width), Writer(CONTEXTS)
+        flips = np.flatnonzero(codes.there_NC != _usual(starts_T, width, kept))
+        writer(np.zeros(len(flips), np.uint8), np.diff(flips, prepend=-1) - 1)
+        visit(writer, windows, codes.lead_N, codes.codes_NC, codes.there_NC, self.steps)
+        visit_ids(writer, windows, _with_none(record.ids_TSK.reshape(frames * width, kept)))
+        sizes = b"".join(map(to_varint, (frames, width, kept, len(flips))))
+        packed = sizes + codes.floors.tobytes() + writer.to_bytes()
+        return np.frombuffer(packed, np.uint8).copy()
+
+    def _read(
+        self, reader: Reader, starts_T: np.ndarray, sizes: tuple[int, int, int]
+    ) -> tuple[NodeCodes, np.ndarray]:
+        """Codes without floors, and ids (N, K)."""
+        width, kept, flips = sizes
+        windows, there_NC = Windows.of(starts_T, width), _usual(starts_T, width, kept)
+        at = np.cumsum(reader(np.zeros(flips, np.uint8), _NO_NUMBERS) + 1) - 1
+        if len(at) and int(at[-1]) >= there_NC.size:
+            raise DamagedCacheError("a class without probability is in none of the nodes")
+        there_NC.reshape(-1)[at] ^= True
+        codes_NC = _with_none(np.zeros(there_NC.shape, np.int32))
+        lead_N = np.full(len(codes_NC), -1, np.int32)
+        visit(reader, windows, lead_N, codes_NC, there_NC, self.steps)
+        ids_NK = _with_none(np.zeros((len(there_NC), kept), np.int32))
+        visit_ids(reader, windows, ids_NK)
+        reader.close()
+        return NodeCodes(lead_N, codes_NC, there_NC, _NO_NUMBERS), ids_NK[:-1]
+
+
+def _rows(record: LatticeRecord) -> np.ndarray:
+    """float64 log-probabilities (N, C), checked."""
+    logp_TSC = parse_logp(record.logp_TSC).astype(np.float64)
+    rows_NC: np.ndarray = logp_TSC.reshape(-1, logp_TSC.shape[-1])
+    return rows_NC
+
+
+def _or_zeros(starts_T: np.ndarray | None, frames: int) -> np.ndarray:
+    return np.zeros(frames, np.int32) if starts_T is None else starts_T
+
+
+def _with_none(rows: np.ndarray) -> np.ndarray:
+    """int32, with one more row, −1."""
+    return np.concatenate(
+        [rows.astype(np.int32, copy=False), np.full((1, rows.shape[1]), -1, np.int32)]
+    )
+
+
+def _usual(starts_T: np.ndarray, width: int, kept: int) -> np.ndarray:
+    """bool (N, C), which classes have some probability: all but labels in column U."""
+    there_TSC = np.ones((len(starts_T), width, kept + SPECIAL_CLASSES), bool)
+    there_TSC[starts_T == starts_T[-1:], -1:, LABEL] = False
+    return there_TSC.reshape(-1, kept + SPECIAL_CLASSES)
