@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kdcache.errors import ConfigError, SpecMismatchError
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kdcache.extract.config import ExtractConfig
+    from kdcache.extract.errand import Errand, Scout, Settled, Survey, Watch
     from kdcache.extract.plan import Unit
-    from kdcache.store import Cache, CacheSpec, CacheWriter
-    from kdcache.types import Utterance
+    from kdcache.store import Cache, CacheSpec, CacheWriter, Choice
+    from kdcache.types import TargetSpec, Utterance
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +37,43 @@ class Preparation:
         spec: of the cache.
         writer: of the cache, which exists now.
         plan: what is missing from it.
+        choices: how settings came about that were chosen for a goal.
     """
 
     corpus: tuple[Utterance, ...]
     spec: CacheSpec
     writer: CacheWriter
     plan: Plan
+    choices: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the cache is or will be made of.
+
+    Attributes:
+        spec: of the cache.
+        tokenizer_files: contents by name.
+        choices: how settings came about that were chosen for a goal.
+    """
+
+    spec: CacheSpec
+    tokenizer_files: dict[str, bytes]
+    choices: tuple[Choice, ...]
 
 
 def run_extract(
-    config: ExtractConfig, watch: Callable[[Snapshot], None] = lambda _: None
+    config: ExtractConfig,
+    watch: Callable[[Snapshot], None] = lambda _: None,
+    watch_survey: Callable[[Survey], None] = lambda _: None,
 ) -> ExtractReport:
     """Bring every utterance of the corpus into the cache that is not there yet.
 
     Args:
         config: checked settings.
         watch: told how far the run is, about once a second.
+        watch_survey: told how far a look at a sample is, where one is needed before a new
+            cache is begun, and what was chosen by it.
 
     Returns:
         What the cache holds of the corpus afterwards. SIGINT and SIGTERM end a run early;
@@ -63,9 +86,26 @@ def run_extract(
     """
     started = time.monotonic()
     _refuse_memory(config.cache.path)
-    ready = prepare(config)
-    stopped_by = _work(config, ready, watch) if ready.plan.units else None
+    # One Ray for both, where settings have to be found before the work begins.
+    with ExitStack() as session:
+        ready = prepare(config, watch_survey, ray_scout(config, session))
+        stopped_by = _work(config, ready, watch) if ready.plan.units else None
     return _report(config, ready, time.monotonic() - started, stopped_by)
+
+
+def ray_scout(config: ExtractConfig, session: ExitStack) -> Scout:
+    """A scout where teachers run; Ray is started when it is sent, and stays until ``session``
+    ends."""
+
+    def scout(errand: Errand, watch: Watch) -> Settled:
+        from kdcache.extract.cluster import connected
+
+        session.enter_context(connected(config))
+        from kdcache.extract.scouting import scout_with_ray
+
+        return scout_with_ray(errand, watch)
+
+    return scout
 
 
 def _refuse_memory(cache: str) -> None:
@@ -77,8 +117,17 @@ def _refuse_memory(cache: str) -> None:
         )
 
 
-def prepare(config: ExtractConfig) -> Preparation:
+def prepare(
+    config: ExtractConfig,
+    watch: Callable[[Survey], None] = lambda _: None,
+    scout: Scout | None = None,
+) -> Preparation:
     """Read, check and plan; creates the cache where there is none.
+
+    Args:
+        config: of the extraction.
+        watch: told how far a look at a sample is, where one is needed.
+        scout: who takes that look; by default this process, on the CPU.
 
     Raises:
         InputError: a mistake in the configuration, the corpus, the teacher or the cache.
@@ -86,8 +135,10 @@ def prepare(config: ExtractConfig) -> Preparation:
     from kdcache.store import create_or_open, open_cache
 
     corpus = read_corpus(config)
-    spec, tokenizer_files = check_settings(config, corpus)
-    writer = create_or_open(config.cache.path, spec, config.cache.layout, tokenizer_files)
+    checked = check_settings(config, corpus, watch, scout)
+    spec, layout = checked.spec, config.cache.layout
+    files, choices = checked.tokenizer_files, checked.choices
+    writer = create_or_open(config.cache.path, spec, layout, files, choices)
     cache = open_cache(config.cache.path)
     check_unchanged(corpus, _texts(cache), config.cache.path)
     plan = plan_units(
@@ -102,7 +153,7 @@ def prepare(config: ExtractConfig) -> Preparation:
         ),
         retry_failed=config.retry_failed,
     )
-    return Preparation(corpus, spec, writer, plan)
+    return Preparation(corpus, spec, writer, plan, choices)
 
 
 def read_corpus(config: ExtractConfig) -> tuple[Utterance, ...]:
@@ -134,8 +185,13 @@ def check_unchanged(corpus: Iterable[Utterance], texts: dict[str, str], cache: s
 
 
 def check_settings(
-    config: ExtractConfig, corpus: tuple[Utterance, ...]
-) -> tuple[CacheSpec, dict[str, bytes]]:
+    config: ExtractConfig,
+    corpus: tuple[Utterance, ...],
+    watch: Callable[[Survey], None] = lambda _: None,
+    scout: Scout | None = None,
+    *,
+    anew: bool = False,
+) -> Checked:
     """What the cache is or will be made of, and the tokenizer's files.
 
     The teacher is loaded once here, on the CPU, which proves that it loads before anything
@@ -143,27 +199,48 @@ def check_settings(
 
     Args:
         config: of the extraction.
-        corpus: from whose sample a model of the rest is estimated, where one has to be.
+        corpus: from whose sample settings are found that are left open.
+        watch: told how far a look at a sample is.
+        scout: who takes that look; by default this process.
+        anew: find again what was left open, because the cache's header cannot be read.
 
     Raises:
         InputError: a mistake in the teacher or the targets.
     """
-    from kdcache.extract.tails import settle_tails
-    from kdcache.extract.targets import bind_targets, parse_targets
+    from kdcache.extract.errand import Errand
+    from kdcache.extract.goals import Asked, parse_wanted
+    from kdcache.extract.sample import sample_of
+    from kdcache.extract.settle import scout_here, settle
+    from kdcache.extract.targets import bind_targets
+
+    wanted = parse_wanted(config.targets, config.max_kl)
+    bases = tuple(item.base if isinstance(item, Asked) else item for item in wanted)
+    spec, files = _spec_of(config, bases)
+    bind_targets(bases, spec.teacher)
+    spec.normalised()  # finds what no scout need be sent for
+    sample = tuple(sample_of(corpus, config.sample_utterances))
+    hours = sum(utterance.duration for utterance in corpus) / 3600
+    errand = Errand(config, spec.teacher, sample, hours)
+    found = settle(wanted, errand, scout or scout_here, watch, anew=anew)
+    return Checked(replace(spec, targets=found.targets).normalised(), files, found.choices)
+
+
+def _spec_of(
+    config: ExtractConfig, targets: tuple[TargetSpec, ...]
+) -> tuple[CacheSpec, dict[str, bytes]]:
+    """The spec with these targets, and the tokenizer's files; the teacher is let go."""
     from kdcache.store import CacheSpec
     from kdcache.teacher import load_teacher
 
-    targets = parse_targets(config.targets)
     settings = config.teacher
     teacher = load_teacher(settings.path, "cpu", settings.dtype, settings.adapter)
-    bind_targets(targets, teacher.spec)
     spec = CacheSpec(
         teacher=teacher.spec,
         tokenizer=teacher.tokenizer.fingerprint,
-        targets=settle_tails(targets, config, teacher, corpus),
+        targets=targets,
         audio=config.cache.audio,
     )
-    return spec.normalised(), teacher.tokenizer.files()
+    return spec, teacher.tokenizer.files()
 
 
 def _work(
@@ -238,6 +315,7 @@ def _report(
         seconds=seconds,
         content_digest=cache.content_digest(),
         stopped_by=stopped_by,
+        choices=ready.choices,
     )
 
 

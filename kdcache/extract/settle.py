@@ -1,0 +1,143 @@
+"""What targets leave open is found out once: from a sample, or from the cache that is there.
+
+The same command that began a cache goes on with it. It finds its goals again in the cache and
+takes the settings that were chosen for them; other goals, or other settings that were fixed,
+are refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kdcache.errors import NotACacheError, SpecMismatchError
+from kdcache.extract.errand import Settled, Survey
+from kdcache.extract.goals import Asked
+from kdcache.extract.tails import waits_for_tail
+from kdcache.store import open_cache
+from kdcache.types import TargetSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kdcache.extract.errand import Errand, Scout, Watch
+    from kdcache.extract.goals import Wanted
+    from kdcache.store import Cache
+
+
+def settle(
+    wanted: Sequence[Wanted], errand: Errand, scout: Scout, watch: Watch, *, anew: bool = False
+) -> Settled:
+    """The targets without anything open.
+
+    Args:
+        wanted: the targets of the errand's configuration.
+        errand: for the scout.
+        scout: is sent only where something is open and no cache says what it is.
+        watch: told how far it is, and what was chosen.
+        anew: do not look at the cache, whose header cannot be read.
+
+    Raises:
+        SpecMismatchError: the cache was begun with other goals, fixed settings or models.
+        ConfigError, TeacherError: see :func:`~kdcache.extract.survey.survey`.
+    """
+    cache = None if anew else _open(errand.config.cache.path)
+    if cache is not None:
+        return Settled(_held(cache, wanted), tuple(cache.choices.values()))
+    if not any(isinstance(item, Asked) or waits_for_tail(item) for item in wanted):
+        return Settled(tuple(item for item in wanted if isinstance(item, TargetSpec)))
+    settled = scout(errand, watch)
+    if settled.choices:
+        count = len(settled.choices)
+        watch(Survey("choosing settings", "targets", count, count, settled.choices))
+    return settled
+
+
+def scout_here(errand: Errand, watch: Watch) -> Settled:
+    """Run the errand in this process, on the CPU."""
+    from kdcache.extract.survey import survey
+    from kdcache.teacher import load_teacher
+
+    settings = errand.config.teacher
+    teacher = load_teacher(settings.path, "cpu", settings.dtype, settings.adapter)
+    steps = survey(errand, teacher)
+    while True:
+        try:
+            watch(next(steps))
+        except StopIteration as end:
+            found: Settled = end.value
+            return found
+
+
+def _open(path: str) -> Cache | None:
+    try:
+        return open_cache(path)
+    except NotACacheError:
+        return None
+
+
+def _held(cache: Cache, wanted: Sequence[Wanted]) -> tuple[TargetSpec, ...]:
+    """What the cache has for these targets."""
+    return tuple(
+        _chosen(cache, item) if isinstance(item, Asked) else _spelt_out(cache, item)
+        for item in wanted
+    )
+
+
+def _chosen(cache: Cache, asked: Asked) -> TargetSpec:
+    choice = cache.choices.get(asked.name)
+    if choice is None:
+        raise SpecMismatchError(
+            f"{cache.location} was begun without max_kl for a target {asked.name!r}; leave it out "
+            "and give the settings of the cache, or use another directory"
+        )
+    if choice.max_kl != asked.max_kl:
+        raise SpecMismatchError(
+            f"{cache.location} was made with other settings: target {asked.name!r} was chosen "
+            f"for max_kl {choice.max_kl:g}, {asked.max_kl:g} was asked for; give this goal again, "
+            "or use another directory"
+        )
+    spec = cache.spec.target(asked.name)
+    if (choice.asked, spec.kind) != (asked.fixed, asked.base.kind):
+        raise SpecMismatchError(
+            f"{cache.location} was made with other settings: beside max_kl, target "
+            f"{asked.name!r} was begun with {_shown(choice.asked)}, now it has "
+            f"{_shown(asked.fixed)}; use these settings again, or another directory"
+        )
+    return spec
+
+
+def _shown(fixed: dict[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in fixed.items() if value) or "nothing"
+
+
+def _spelt_out(cache: Cache, spec: TargetSpec) -> TargetSpec:
+    """A target without a goal; a kind of model is what the cache has of that kind."""
+    held = next((t for t in cache.spec.targets if t.name == spec.name), None)
+    choice = cache.choices.get(spec.name)
+    if choice is not None and held is not None and not _same(held, spec):
+        raise SpecMismatchError(
+            f"{cache.location} was made with other settings: target {spec.name!r} was chosen for "
+            f"max_kl {choice.max_kl:g}; give this goal again, or use another directory"
+        )
+    if not waits_for_tail(spec):
+        return spec
+    asked, found = spec.codec["tail"], None if held is None else held.codec.get("tail")
+    kind = found.get("kind") if isinstance(found, dict) else found
+    if not isinstance(found, dict) or kind != asked:
+        raise SpecMismatchError(
+            f"{cache.location} was made with other settings: the codec of target {spec.name!r} "
+            f"has tail {kind!r} in the cache, {asked!r} was asked for; use these settings again, "
+            "or another directory"
+        )
+    return TargetSpec(
+        spec.name, spec.kind, spec.record, spec.settings, {**spec.codec, "tail": found}
+    )
+
+
+def _same(held: TargetSpec, given: TargetSpec) -> bool:
+    """Whether ``given`` spells out what was chosen, a table by its kind or in full."""
+    table = held.codec.get("tail")
+    kind = table.get("kind") if isinstance(table, dict) else table
+    named = {**held.codec, "tail": kind} if kind is not None else held.codec
+    codecs = (held.codec, named)
+    return (held.kind, held.settings) == (given.kind, given.settings) and given.codec in codecs
