@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kdcache.errors import ConfigError
 from kdcache.extract.candidates import candidates, tails
 from kdcache.extract.measure import by_settings, measure
+from kdcache.inspect.choices import settings_text
 from kdcache.store import Choice, Considered
 from kdcache.target import make_target
 from kdcache.target.posterior import PosteriorTarget
@@ -146,24 +147,15 @@ def _pick(asked: Asked, found: Sequence[Measured], tried: int, heard: int) -> Me
     if within:
         return min(within, key=lambda m: (m.bytes_per_hour, m.upper))
     best = min(found, key=lambda m: (m.upper, m.bytes_per_hour))
-    fixed = {**asked.settings, **asked.codec}
-    raised = "a larger goal" if not fixed else "a larger goal, or fix less than " + told(fixed)
+    setting = settings_text(best.spec.settings, best.spec.codec)
+    fixed = settings_text(asked.settings, asked.codec)
+    instead = f"raise the goal, or fix less than {fixed}" if fixed else "raise the goal"
     raise ConfigError(
         f"No setting of target {asked.name!r} is within max_kl {asked.max_kl:g}: the best of "
-        f"{tried} on {heard} utterance(s), {told(best.spec.settings, best.spec.codec)}, loses "
-        f"{best.mean:.3g} nats, {best.upper:.3g} with its margin, and takes "
-        f"{best.bytes_per_hour / 1e6:.3g} MB per hour of audio; give {raised}."
+        f"{tried} on {heard} utterance(s), {setting}, loses {best.mean:.3g} nats, "
+        f"{best.upper:.3g} with its margin, and takes {best.bytes_per_hour / 1e6:.3g} MB per hour "
+        f"of audio; {instead}."
     )
-
-
-def told(*settings: dict[str, object]) -> str:
-    """``min_p 5e-05, root bits 7 tail top``: of a table its kind alone."""
-    return ", ".join(" ".join(_parts(part)) for part in settings if part) or "defaults"
-
-
-def _parts(settings: dict[str, object]) -> list[str]:
-    shown = {name: _named(value) for name, value in settings.items()}
-    return [str(v) if k == "name" else f"{k} {v}" for k, v in shown.items()]
 
 
 def _named(value: object) -> object:
@@ -193,10 +185,10 @@ def _choice(
 
 
 def _on_front(one: Measured, found: Sequence[Measured]) -> bool:
-    """Nothing that was measured is smaller and loses less."""
-    return not any(
-        m.bytes_per_hour < one.bytes_per_hour and m.mean < one.mean for m in found if m is not one
-    )
+    """Nothing that was measured is no larger and loses no more, and one of the two less."""
+    place = (one.bytes_per_hour, one.mean)
+    others = ((m.bytes_per_hour, m.mean) for m in found)
+    return not any(o != place and o[0] <= place[0] and o[1] <= place[1] for o in others)
 
 
 def _considered(m: Measured) -> Considered:

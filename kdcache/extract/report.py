@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kdcache.extract.plan import shown
+from kdcache.inspect.text import choice_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,6 +168,7 @@ class ExtractReport:
             lines.append(f"  {self.messages[ids[0]]}")
         if self.left:
             lines.append(f"not reached: {len(self.left)}")
+        lines += [f"{choice.target}: chosen {choice_text(choice)}" for choice in self.choices]
         return [*lines, f"content digest {self.content_digest}"]
 
 
