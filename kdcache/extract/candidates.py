@@ -50,12 +50,14 @@ TAILS = {"root": (None, "prior", "top")}
 
 
 def candidates(asked: Asked, teacher: TeacherSpec) -> list[TargetSpec]:
-    """Settings to measure, none twice; the first is the target as it would be without a goal.
+    """Settings to measure, none twice; the target as it would be without a goal among them,
+    unless it says ``auto``.
 
     Those with a model of the rest that is still to be estimated are left out: see
     :func:`with_tails`.
     """
-    found = {canonical_json(_plain(asked.base).to_dict()): _plain(asked.base)}
+    first = [] if asked.auto else [_plain(asked.base)]
+    found = {canonical_json(spec.to_dict()): spec for spec in first}
     for family in FAMILIES.get(asked.base.record, ()):
         for settings, codec in family(asked):
             spec = _laid_over(asked, settings, codec, teacher)

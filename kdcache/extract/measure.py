@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from kdcache.codec import make_codec
+from kdcache.errors import ConfigError
 from kdcache.target import make_target
 from kdcache.types import canonical_json
 
@@ -134,9 +135,14 @@ def _reduced(target: Target, output: TeacherOutput, codecs: Sequence[RecordCodec
 
 def _loss(reduced: Reduced, asked: Asked) -> np.ndarray:
     """What counts of each row, float64 (R,); of a target that tells no rows, its mean as one."""
-    given = reduced.losses.get(asked.measure)
+    given, mean = reduced.losses.get(asked.measure), f"{asked.measure}_mean"
+    if given is None and mean not in reduced.fidelity:
+        raise ConfigError(
+            f"Target {asked.name!r} does not tell its {mean}, to which max_kl could hold it; leave "
+            "max_kl out."
+        )
     if given is None:
-        given = np.array([reduced.fidelity[f"{asked.measure}_mean"]])
+        given = np.array([reduced.fidelity[mean]])
     loss_R: np.ndarray = np.asarray(given, np.float64).reshape(-1)
     if asked.band:
         inside = 1.0 - reduced.fidelity.get("band_outside", 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kdcache.inspect.text import format_bytes, format_count, format_settings, table
+from kdcache.inspect.text import format_count, format_settings, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ MEASURES = {
 }
 """What the divergences of the catalogue are."""
 
-_HEAD = ("", "settings", "an hour", "KL mean", "at most", "KL 99 %", "")
+_HEAD = ("", "settings", "MB an hour", "KL mean", "at most", "KL 99 %")
 
 
 def settings_text(settings: Mapping[str, Any], codec: Mapping[str, Any]) -> str:
@@ -31,12 +31,13 @@ def settings_text(settings: Mapping[str, Any], codec: Mapping[str, Any]) -> str:
 def choice_lines(choice: Choice) -> list[str]:
     """What was picked, beside the next cheaper and dearer ones, and why."""
     band = ", and what the band leaves out" if choice.band else ""
-    rows = [_row(choice, row) for row in choice.table]
+    rows = table(_HEAD, [_row(choice, row) for row in choice.table])
     return [
         f"{choice.target}: at most {choice.max_kl:g} nats {MEASURES[choice.measure]}{band}; "
         f"{format_count(choice.candidates, 'setting')} on "
         f"{format_count(choice.utterances, 'utterance')}",
-        *table(_HEAD, rows),
+        rows[0],
+        *(f"{row}  {_why(choice, of)}" for row, of in zip(rows[1:], choice.table, strict=True)),
     ]
 
 
@@ -44,9 +45,8 @@ def _row(choice: Choice, row: Considered) -> tuple[str, ...]:
     return (
         "→" if row is choice.picked else "",
         settings_text(row.settings, row.codec),
-        format_bytes(row.bytes_per_hour),
+        f"{row.bytes_per_hour / 1e6:.3g}",
         *(f"{value:.3g}" for value in (row.mean, row.upper, row.p99)),
-        _why(choice, row),
     )
 
 
