@@ -53,7 +53,7 @@ class ScoutActor:
             except StopIteration as end:
                 found: Settled = end.value
                 return found
-            if time.monotonic() >= until:
+            if time.monotonic() >= until or told.done == told.total:
                 return told
 
 

@@ -7,7 +7,7 @@ teacher runs once; answers that goals need are kept on its device until the sett
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import TeacherError
 from kdcache.extract.choose import choose
@@ -139,17 +139,24 @@ def _parts_of(asked: Sequence[Asked]) -> frozenset[str] | None:
 
 def _only(output: TeacherOutput, parts: frozenset[str]) -> TeacherOutput:
     """A copy of these fields, which does not hold on to the padded batch."""
-    kept = {name: _copied(getattr(output, name)) for name in parts}
-    others = {name: None for name in _PARTS.values() if name not in parts}
+
+    def kept(name: str) -> Any:
+        return _copied(getattr(output, name)) if name in parts else None
+
     return replace(
-        output, **kept, **others, hidden_TD=output.hidden_TD[:0].clone(), features_FM=None
+        output,
+        hidden_TD=output.hidden_TD[:0].clone(),
+        features_FM=None,
+        frame_logits_TV=kept("frame_logits_TV"),
+        token_logits_UV=kept("token_logits_UV"),
+        lattice=kept("lattice"),
     )
 
 
 def _copied(part: Tensor | LatticeLogits | None) -> Tensor | LatticeLogits | None:
     if isinstance(part, LatticeLogits):
-        tensors = {"encoder_TJ": part.encoder_TJ.clone(), "decoder_UJ": part.decoder_UJ.clone()}
-        return replace(part, **tensors)
+        encoder_TJ, decoder_UJ = part.encoder_TJ.clone(), part.decoder_UJ.clone()
+        return replace(part, encoder_TJ=encoder_TJ, decoder_UJ=decoder_UJ)
     return None if part is None else part.clone()
 
 
