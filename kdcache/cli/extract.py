@@ -73,10 +73,11 @@ def watch_survey(shown: Stages) -> Callable[[Survey], None]:
     from kdcache.inspect.choices import choice_lines
 
     def watch(told: Survey) -> None:
-        shown.update(told.label, told.unit, told.done, told.total)
-        if told.choices:
-            shown.close()
-            say("\n".join(line for choice in told.choices for line in choice_lines(choice)))
+        if not told.choices:
+            shown.update(told.label, told.unit, told.done, told.total)
+            return
+        shown.close()
+        say("\n".join(line for choice in told.choices for line in choice_lines(choice)))
 
     return watch
 

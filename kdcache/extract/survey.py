@@ -50,13 +50,13 @@ class _Answers:
 
     Attributes:
         parts: fields of an output that are needed; ``None`` for all.
+        room: bytes that are left; the first that does not fit is the last that is heard.
         held: by id.
-        room: bytes.
     """
 
     parts: frozenset[str] | None
+    room: int
     held: dict[str, TeacherOutput] = field(default_factory=dict)
-    room: int = KEPT_BYTES
     name: str = "answers"
 
     def pack(self, output: TeacherOutput) -> Reduced:
@@ -80,7 +80,7 @@ def survey(errand: Errand, teacher: Teacher) -> Generator[Survey, None, Settled]
     asked = [item for item in wanted if isinstance(item, Asked)]
     others = [item for item in wanted if isinstance(item, TargetSpec)]
     tails = [TailListener.of(item, teacher.spec) for item in others if waits_for_tail(item)]
-    answers = _Answers(_parts_of(asked))
+    answers = _Answers(_parts_of(asked), KEPT_BYTES)
     listeners: list[Packer] = [*tails, answers] if asked else [*tails]
     seconds = yield from _hear(errand, teacher, listeners)
     settled = {listener.name: listener.settled() for listener in tails}
