@@ -2,9 +2,9 @@
 
 The sample's halves do different work, so that nothing is judged by what it was made from:
 
-1. On the first half every candidate is measured, without a model of the rest. Those near the
-   goal go on.
-2. Models of the rest are estimated for these, on the first half too.
+1. On some of the first half every candidate is measured, without a model of the rest. Those near
+   the goal go on.
+2. Models of the rest are estimated for these, on the first half.
 3. On the second half all of these are measured. The cheapest is taken of those whose mean, with
    1.645 standard errors on top, is within the goal.
 
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 LIST = 10
 """Candidates that go on to the second half, before their models of the rest."""
+
+ROUGH = 12
+"""Utterances that every candidate is measured on before."""
 
 _LOSES = 3.0
 """A candidate of so many times the goal may yet come within it, by a model of the rest."""
@@ -83,7 +86,7 @@ def choose(
         return found
 
     plain = candidates(asked, teacher)
-    rough = yield from count(plain, first, 0, LIST)
+    rough = yield from count(plain, first.some(ROUGH), 0, LIST)
     near = shortlist(rough, asked.max_kl)
     specs = [s for m in near for s in _with_tails(asked, m.spec, first, teacher)]
     found = yield from count(specs, second, len(plain))

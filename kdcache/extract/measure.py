@@ -56,6 +56,11 @@ class Sample:
         """Of audio."""
         return sum(self.seconds) / 3600
 
+    def some(self, count: int) -> Sample:
+        """At most so many, evenly spaced."""
+        step = max(1, -(-len(self.outputs) // count))
+        return Sample(self.outputs[::step], self.seconds[::step])
+
     def halves(self) -> tuple[Sample, Sample]:
         """Every other utterance; one alone is in both."""
         if len(self.outputs) < 2:
