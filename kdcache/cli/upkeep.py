@@ -143,9 +143,11 @@ def compact(cache: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
+    from kdcache.cli.progress import progress
     from kdcache.store import compact as compact_cache
 
-    report = compact_cache(cache)
+    with progress("Gathering", unit="units") as shown:
+        report = compact_cache(cache, shown.update)
     if as_json:
         echo_json({"path": cache, **asdict(report)})
         return
