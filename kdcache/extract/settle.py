@@ -7,13 +7,15 @@ are refused.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kdcache.errors import NotACacheError, SpecMismatchError
 from kdcache.extract.errand import Settled, Survey
 from kdcache.extract.goals import Asked
 from kdcache.extract.tails import waits_for_tail
-from kdcache.store import open_cache
+from kdcache.store.header import load_header
+from kdcache.store.places import open_storage
 from kdcache.types import TargetSpec
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
     from kdcache.extract.errand import Errand, Scout, Watch
     from kdcache.extract.goals import Wanted
-    from kdcache.store import Cache
+    from kdcache.store import Choice
+    from kdcache.store.header import Header
 
 
 def settle(
@@ -40,9 +43,11 @@ def settle(
         SpecMismatchError: the cache was begun with other goals, fixed settings or models.
         ConfigError, TeacherError: see :func:`~kdcache.extract.survey.survey`.
     """
-    cache = None if anew else _open(errand.config.cache.path)
-    if cache is not None:
-        return Settled(_held(cache, wanted), tuple(cache.choices.values()))
+    path = errand.config.cache.path
+    header = None if anew else _header(path)
+    if header is not None:
+        held = Held(path, header)
+        return Settled(tuple(map(held.settled, wanted)), header.choices)
     if not any(isinstance(item, Asked) or waits_for_tail(item) for item in wanted):
         return Settled(tuple(item for item in wanted if isinstance(item, TargetSpec)))
     settled = scout(errand, watch)
@@ -68,70 +73,85 @@ def scout_here(errand: Errand, watch: Watch) -> Settled:
             return found
 
 
-def _open(path: str) -> Cache | None:
+def _header(path: str) -> Header | None:
+    """Of the cache that is there; its shards may be damaged, and are not looked at."""
     try:
-        return open_cache(path)
+        return load_header(open_storage(path))
     except NotACacheError:
         return None
 
 
-def _held(cache: Cache, wanted: Sequence[Wanted]) -> tuple[TargetSpec, ...]:
-    """What the cache has for these targets."""
-    return tuple(
-        _chosen(cache, item) if isinstance(item, Asked) else _spelt_out(cache, item)
-        for item in wanted
-    )
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a cache says of what a configuration leaves open.
 
+    Attributes:
+        path: of the cache, for messages.
+        header: of it.
+    """
 
-def _chosen(cache: Cache, asked: Asked) -> TargetSpec:
-    choice = cache.choices.get(asked.name)
-    if choice is None:
-        raise SpecMismatchError(
-            f"{cache.location} was begun without max_kl for a target {asked.name!r}; leave it out "
-            "and give the settings of the cache, or use another directory"
+    path: str
+    header: Header
+
+    def settled(self, wanted: Wanted) -> TargetSpec:
+        """What the cache has for this target.
+
+        Raises:
+            SpecMismatchError: it was begun with something else.
+        """
+        return self._chosen(wanted) if isinstance(wanted, Asked) else self._spelt_out(wanted)
+
+    def _choice(self, name: str) -> Choice | None:
+        return next((choice for choice in self.header.choices if choice.target == name), None)
+
+    def _chosen(self, asked: Asked) -> TargetSpec:
+        choice = self._choice(asked.name)
+        if choice is None:
+            raise SpecMismatchError(
+                f"{self.path} was begun without max_kl for a target {asked.name!r}; leave it out "
+                "and give the settings of the cache, or use another directory"
+            )
+        if choice.max_kl != asked.max_kl:
+            raise self._other_settings(
+                f"target {asked.name!r} was chosen for max_kl {choice.max_kl:g}, "
+                f"{asked.max_kl:g} was asked for; give this goal again"
+            )
+        spec = self.header.spec.target(asked.name)
+        if (choice.asked, spec.kind) != (asked.fixed, asked.base.kind):
+            raise self._other_settings(
+                f"beside max_kl, target {asked.name!r} was begun with {_shown(choice.asked)}, now "
+                f"it has {_shown(asked.fixed)}; use these settings again"
+            )
+        return spec
+
+    def _spelt_out(self, spec: TargetSpec) -> TargetSpec:
+        """A target without a goal; a kind of model is what the cache has of that kind."""
+        held = next((t for t in self.header.spec.targets if t.name == spec.name), None)
+        choice = self._choice(spec.name)
+        if choice is not None and held is not None and not _same(held, spec):
+            raise self._other_settings(
+                f"target {spec.name!r} was chosen for max_kl {choice.max_kl:g}; give this goal "
+                "again"
+            )
+        if not waits_for_tail(spec):
+            return spec
+        asked, found = spec.codec["tail"], None if held is None else held.codec.get("tail")
+        kind = found.get("kind") if isinstance(found, dict) else found
+        if not isinstance(found, dict) or kind != asked:
+            raise self._other_settings(
+                f"the codec of target {spec.name!r} has tail {kind!r} in the cache, {asked!r} was "
+                "asked for; use these settings again"
+            )
+        return replace(spec, codec={**spec.codec, "tail": found})
+
+    def _other_settings(self, what: str) -> SpecMismatchError:
+        return SpecMismatchError(
+            f"{self.path} was made with other settings: {what}, or use another directory"
         )
-    if choice.max_kl != asked.max_kl:
-        raise SpecMismatchError(
-            f"{cache.location} was made with other settings: target {asked.name!r} was chosen "
-            f"for max_kl {choice.max_kl:g}, {asked.max_kl:g} was asked for; give this goal again, "
-            "or use another directory"
-        )
-    spec = cache.spec.target(asked.name)
-    if (choice.asked, spec.kind) != (asked.fixed, asked.base.kind):
-        raise SpecMismatchError(
-            f"{cache.location} was made with other settings: beside max_kl, target "
-            f"{asked.name!r} was begun with {_shown(choice.asked)}, now it has "
-            f"{_shown(asked.fixed)}; use these settings again, or another directory"
-        )
-    return spec
 
 
 def _shown(fixed: dict[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in fixed.items() if value) or "nothing"
-
-
-def _spelt_out(cache: Cache, spec: TargetSpec) -> TargetSpec:
-    """A target without a goal; a kind of model is what the cache has of that kind."""
-    held = next((t for t in cache.spec.targets if t.name == spec.name), None)
-    choice = cache.choices.get(spec.name)
-    if choice is not None and held is not None and not _same(held, spec):
-        raise SpecMismatchError(
-            f"{cache.location} was made with other settings: target {spec.name!r} was chosen for "
-            f"max_kl {choice.max_kl:g}; give this goal again, or use another directory"
-        )
-    if not waits_for_tail(spec):
-        return spec
-    asked, found = spec.codec["tail"], None if held is None else held.codec.get("tail")
-    kind = found.get("kind") if isinstance(found, dict) else found
-    if not isinstance(found, dict) or kind != asked:
-        raise SpecMismatchError(
-            f"{cache.location} was made with other settings: the codec of target {spec.name!r} "
-            f"has tail {kind!r} in the cache, {asked!r} was asked for; use these settings again, "
-            "or another directory"
-        )
-    return TargetSpec(
-        spec.name, spec.kind, spec.record, spec.settings, {**spec.codec, "tail": found}
-    )
 
 
 def _same(held: TargetSpec, given: TargetSpec) -> bool:
