@@ -200,7 +200,7 @@ def create_as(
 ) -> CacheWriter:
     """:func:`create_or_open` with a header that is complete but for the tokenizer's files."""
     if not storage.exists(HEADER):
-        _check_vacant(storage)
+        check_vacant(storage)
         probe_exclusive_create(storage)
         _create(storage, wanted, tokenizer_files)
     else:
@@ -235,8 +235,13 @@ def _create(storage: Storage, header: Header, tokenizer_files: Mapping[str, byte
     storage.create_exclusive(HEADER, made.to_bytes())
 
 
-def _check_vacant(storage: Storage) -> None:
-    """What a creation that was killed leaves behind is as good as nothing."""
+def check_vacant(storage: Storage) -> None:
+    """Nothing is there that is no part of a cache; what a creation that was killed leaves behind
+    is as good as nothing.
+
+    Raises:
+        NotACacheError: there is.
+    """
     for entry in storage.entries():
         if entry.key.split("/", 1)[0] not in _OWN:
             raise NotACacheError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kdcache.errors import ConfigError, SpecMismatchError, TeacherError
+from kdcache.errors import ConfigError, NotACacheError, SpecMismatchError, TeacherError
 from kdcache.extract import ExtractConfig, prepare, run_repair
 from kdcache.inspect.summary import summarise
 from kdcache.inspect.text import summary_lines
@@ -178,6 +178,8 @@ def test_mistakes_are_found_before_anybody_is_heard(made):
         prepare(config(made, "none", targets=[FRAMES, {**FRAMES, "name": "encoder_logits"}]))
     with pytest.raises(ConfigError, match="above 0, such as"):
         prepare(config(made, "none", targets=[{**FRAMES, "max_kl": -1}]))
+    with pytest.raises(NotACacheError, match="holds other files"):
+        prepare(config(made, "wav"))
 
 
 def test_a_teacher_that_fails_on_all_of_it(made):
