@@ -11,7 +11,7 @@
   or what the cache says of it
 - ``queue``, ``pool``: who gets which unit, and what becomes of it when its actor dies
 - ``actor``, ``scouting``, ``cluster``: the files that know Ray
-- ``driver``: the whole, from a configuration to a report
+- ``check``, ``driver``: the whole, from a configuration to a report
 - ``repair``: the same for what has been damaged
 """
 

@@ -95,7 +95,7 @@ def choose(
             break
         more = _with_tails(asked, spec, first, teacher)
         found += yield from count(more, second, len(plain) + len(found))
-    tried = len(plain) + sum(isinstance(m.spec.codec.get("tail"), dict) for m in found)
+    tried = len(plain) + sum(m.spec not in plain for m in found)
     picked = _pick(asked, found, tried, len(second.outputs))
     return Chosen(picked.spec, _choice(asked, picked, found, tried, sample))
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import ConfigError, SpecMismatchError
-from kdcache.extract.driver import check_settings, ray_scout, read_corpus, run_extract
+from kdcache.extract.check import check_settings
+from kdcache.extract.driver import ray_scout, read_corpus, run_extract
 from kdcache.extract.plan import shown
 
 if TYPE_CHECKING:
