@@ -9,21 +9,30 @@ import click
 from kdcache.cli.plumbing import config_argument, echo_json, example, json_option, say, set_option
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from kdcache.extract import ExtractReport
+    from kdcache.cli.progress import Stages
+    from kdcache.extract import ExtractReport, Snapshot
+    from kdcache.extract.errand import Survey
 
 
 @click.command(
     epilog=example(
         "kdcache extract extract.yaml",
         "kdcache extract extract.yaml --set cache.layout=webdataset --set actors=4",
+        "kdcache extract extract.yaml --max-kl 0.001",
     )
 )
 @config_argument
+@click.option(
+    "--max-kl",
+    metavar="NATS",
+    help="Choose what CONFIG leaves open: the cheapest settings that lose no more a frame or node.",
+)
 @set_option
 @json_option
-def extract(config: Path, overrides: tuple[str, ...], as_json: bool) -> int:
+def extract(config: Path, max_kl: str | None, overrides: tuple[str, ...], as_json: bool) -> int:
     """Run a teacher over a corpus into a cache.
 
     CONFIG (YAML) names the teacher, the corpus, the targets and the cache. Teacher actors run
@@ -32,23 +41,45 @@ def extract(config: Path, overrides: tuple[str, ...], as_json: bool) -> int:
 
     The same command resumes after anything; it does what is missing and nothing else. Exit
     code 0 means that every utterance of the corpus is in the cache, 3 that some are not.
+
+    With --max-kl, the same as --set max_kl=NATS, settings of targets that CONFIG does not fix
+    are chosen when a cache is begun: a teacher actor hears sample_utterances of the corpus,
+    and of all settings that were tried the smallest is taken whose mean divergence stays
+    within the goal. What was picked and why is told and kept in the cache.
     """
-    from kdcache.cli.progress import progress
+    from kdcache.cli.progress import stages
     from kdcache.config import load_config
-    from kdcache.extract import ExtractConfig, Snapshot, run_extract
+    from kdcache.extract import ExtractConfig, run_extract
 
+    if max_kl is not None:
+        overrides = (*overrides, f"max_kl={max_kl}")
     settings = load_config(config, ExtractConfig, overrides)
-    with progress("extracting", unit="utterances") as shown:
-
-        def watch(snapshot: Snapshot) -> None:
-            shown.update(snapshot.done, snapshot.total, snapshot.note)
-
-        report = run_extract(settings, watch)
+    with stages() as shown:
+        report = run_extract(settings, watch_work(shown), watch_survey(shown))
     if as_json:
         echo_json(report.to_dict())
     else:
         click.echo("\n".join(report.lines()))
     return _exit_code(report)
+
+
+def watch_work(shown: Stages) -> Callable[[Snapshot], None]:
+    """What shows how far an extraction is."""
+    return lambda told: shown.update("extracting", "utterances", told.done, told.total, told.note)
+
+
+def watch_survey(shown: Stages) -> Callable[[Survey], None]:
+    """What shows how far a look at a sample is, and what was chosen by it."""
+    from kdcache.inspect.choices import choice_lines
+
+    def watch(told: Survey) -> None:
+        if not told.choices:
+            shown.update(told.label, told.unit, told.done, told.total)
+            return
+        shown.close()
+        say("\n".join(line for choice in told.choices for line in choice_lines(choice)))
+
+    return watch
 
 
 def _exit_code(report: ExtractReport) -> int:

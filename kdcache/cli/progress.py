@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import click
@@ -48,6 +48,38 @@ def progress(label: str, total: float | None = None, unit: str = "") -> Iterator
         lines = _Lines(label, total, unit)
         yield lines
         lines.finish()
+
+
+class Stages:
+    """Several things one after the other, of which it is not known beforehand which will come."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._label = ""
+        self._shown: Progress | None = None
+
+    def update(self, label: str, unit: str, done: float, total: float, note: str = "") -> None:
+        """So much of ``label`` is done; what was shown before under another label is over."""
+        if self._shown is None or label != self._label:
+            self.close()
+            self._shown = self._open.enter_context(progress(label, unit=unit))
+            self._label = label
+        self._shown.update(done, total, note)
+
+    def close(self) -> None:
+        """Whatever is shown is over."""
+        self._shown = None
+        self._open.close()
+
+
+@contextmanager
+def stages() -> Iterator[Stages]:
+    """Show progress of one thing after another while the block runs."""
+    shown = Stages()
+    try:
+        yield shown
+    finally:
+        shown.close()
 
 
 def _bar() -> RichProgress:

@@ -18,7 +18,7 @@ from kdcache.cli.plumbing import (
 from kdcache.errors import ConfigError, DamagedCacheError, IncompleteCacheError
 
 if TYPE_CHECKING:
-    from kdcache.extract import RepairReport, Snapshot
+    from kdcache.extract import RepairReport
 
 
 @click.command(
@@ -47,7 +47,8 @@ def repair(cache: str, config: Path | None, overrides: tuple[str, ...], as_json:
     No extraction may run on CACHE meanwhile. Exit code 3 means that utterances are missing
     until the extraction is run, 1 that something is left that only --config can mend.
     """
-    from kdcache.cli.progress import progress
+    from kdcache.cli.extract import watch_survey, watch_work
+    from kdcache.cli.progress import progress, stages
     from kdcache.config import load_config
     from kdcache.extract import ExtractConfig, run_repair
     from kdcache.extract.repair import check_same_cache
@@ -60,12 +61,8 @@ def repair(cache: str, config: Path | None, overrides: tuple[str, ...], as_json:
         check_same_cache(cache, settings)
     with progress("Verifying", unit="files") as shown:
         findings = find_damage(cache, shown.update)
-    with progress("extracting", unit="utterances") as shown:
-
-        def watch(snapshot: Snapshot) -> None:
-            shown.update(snapshot.done, snapshot.total, snapshot.note)
-
-        report = run_repair(cache, findings, settings, watch)
+    with stages() as work:
+        report = run_repair(cache, findings, settings, watch_work(work), watch_survey(work))
     if as_json:
         echo_json(report.to_dict())
     else:
@@ -146,9 +143,11 @@ def compact(cache: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
+    from kdcache.cli.progress import progress
     from kdcache.store import compact as compact_cache
 
-    report = compact_cache(cache)
+    with progress("Gathering", unit="units") as shown:
+        report = compact_cache(cache, shown.update)
     if as_json:
         echo_json({"path": cache, **asdict(report)})
         return

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from kdcache.extract.plan import Unit
     from kdcache.extract.worker import UnitWorker
     from kdcache.store import CacheSpec, CacheWriter
+    from kdcache.teacher import Teacher
+    from kdcache.types import TeacherSpec
 
 _TOLD = 300
 """Characters of Ray's account of a death that are passed on."""
@@ -76,23 +78,12 @@ class ExtractActor:
         return Done(len(result.packed), len(result.failed), result.audio_seconds, seconds)
 
     def _start(self) -> None:
-        os.environ.update(environment(self._job.config.threads_per_actor))
-        # Only now, so that these libraries find the environment as it has to be.
+        config, spec = self._job.config, self._job.spec
+        teacher = load_pinned(config, spec.teacher, self._job.device)
         from kdcache.extract.targets import bind_targets
         from kdcache.extract.worker import UnitWorker
         from kdcache.store import create_or_open
-        from kdcache.teacher import load_teacher
 
-        config, spec = self._job.config, self._job.spec
-        _make_reproducible(config.threads_per_actor, self._job.device)
-        settings = config.teacher
-        teacher = load_teacher(settings.path, self._job.device, settings.dtype, settings.adapter)
-        if teacher.spec.fingerprint != spec.teacher.fingerprint:
-            raise SpecMismatchError(
-                f"An actor on {ray.util.get_node_ip_address()} finds another teacher in "
-                f"{settings.path} than the driver does; every node must see the same directory "
-                "and have the same versions of torch and transformers."
-            )
         self._writer = create_or_open(
             config.cache.path, spec, config.cache.layout, teacher.tokenizer.files()
         )
@@ -136,13 +127,35 @@ class RayActors:
         try:
             result: Done | KdcacheError | None = ray.get(call)
         except RayError as error:
-            raise ActorLostError(_account(error)) from error
+            raise ActorLostError(account(error)) from error
         return result
 
     def kill(self, actor: Any) -> None:
         """End an actor; none is restarted."""
         with contextlib.suppress(RayError, ValueError):
             ray.kill(actor, no_restart=True)
+
+
+def load_pinned(config: ExtractConfig, known: TeacherSpec, device: str) -> Teacher:
+    """The teacher in an actor's process, whose libraries are pinned before they are imported.
+
+    Raises:
+        SpecMismatchError: it is another one than the driver found.
+    """
+    os.environ.update(environment(config.threads_per_actor))
+    # Only now, so that these libraries find the environment as it has to be.
+    from kdcache.teacher import load_teacher
+
+    _make_reproducible(config.threads_per_actor, device)
+    settings = config.teacher
+    teacher = load_teacher(settings.path, device, settings.dtype, settings.adapter)
+    if teacher.spec.fingerprint != known.fingerprint:
+        raise SpecMismatchError(
+            f"An actor on {ray.util.get_node_ip_address()} finds another teacher in "
+            f"{settings.path} than the driver does; every node must see the same directory "
+            "and have the same versions of torch and transformers."
+        )
+    return teacher
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -167,7 +180,7 @@ def _make_reproducible(threads: int, device: str) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def _account(error: RayError) -> str:
+def account(error: RayError) -> str:
     """Ray's many lines about a death in one."""
     cause = getattr(error, "cause", None) if isinstance(error, RayTaskError) else None
     text = f"{type(cause).__name__}: {cause}" if cause else f"{type(error).__name__}: {error}"

@@ -70,11 +70,16 @@ class ExtractConfig(Settings):
     targets: tuple[str | dict[str, Any], ...]
     """What is kept: names of kinds, such as ``lattice``, or mappings with ``kind``, perhaps a
     ``name`` and a ``codec`` (such as ``{name: log8}``), and the kind's own settings, such as
-    ``top_k`` or ``min_p``, or ``epsilon`` and ``width`` of a lattice's band."""
+    ``top_k`` or ``min_p``, or ``epsilon`` and ``width`` of a lattice's band. With ``max_kl``
+    what is not written is chosen: see ``kdcache.extract.goals``."""
+
+    max_kl: float | None = Field(default=None, gt=0)
+    """Goal for all targets of posteriors that have none of their own: nats a frame, token or
+    node. The cheapest settings within it are chosen on a sample when a cache is begun."""
 
     sample_utterances: int = Field(default=64, ge=1)
-    """Utterances, evenly spaced in the corpus, that the teacher hears before a new cache is
-    begun; only where a codec's ``tail`` has to be estimated."""
+    """Utterances, of all durations, that the teacher hears before a new cache is begun; only
+    where settings have to be chosen for a ``max_kl``, or a codec's ``tail`` estimated."""
 
     batch_seconds: float = Field(default=120.0, gt=0)
     """Seconds of audio of a padded batch."""

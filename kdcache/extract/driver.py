@@ -1,18 +1,20 @@
 """A whole extraction: find mistakes, plan, run actors, report.
 
-Everything that a user can have got wrong is found here, before Ray is started. What is done
-already is read from the cache, never from a state of our own, so the same command resumes
-after anything, a kill −9 of every process included.
+Everything that a user can have got wrong is found here, before Ray is started, but for a goal
+that no setting reaches. What is done already is read from the cache, never from a state of our
+own, so the same command resumes after anything, a kill −9 of every process included.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kdcache.errors import ConfigError, SpecMismatchError
+from kdcache.extract.check import check_settings
 from kdcache.extract.plan import Holdings, Plan, plan_units, shown
 from kdcache.extract.report import ExtractReport, Snapshot, Tally, by_code
 from kdcache.extract.signals import stop_signals
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kdcache.extract.config import ExtractConfig
+    from kdcache.extract.errand import Errand, Scout, Settled, Survey, Watch
     from kdcache.extract.plan import Unit
-    from kdcache.store import Cache, CacheSpec, CacheWriter
+    from kdcache.store import Cache, CacheSpec, CacheWriter, Choice
     from kdcache.types import Utterance
 
 
@@ -35,22 +38,28 @@ class Preparation:
         spec: of the cache.
         writer: of the cache, which exists now.
         plan: what is missing from it.
+        choices: how settings came about that were chosen for a goal.
     """
 
     corpus: tuple[Utterance, ...]
     spec: CacheSpec
     writer: CacheWriter
     plan: Plan
+    choices: tuple[Choice, ...] = ()
 
 
 def run_extract(
-    config: ExtractConfig, watch: Callable[[Snapshot], None] = lambda _: None
+    config: ExtractConfig,
+    watch: Callable[[Snapshot], None] = lambda _: None,
+    watch_survey: Callable[[Survey], None] = lambda _: None,
 ) -> ExtractReport:
     """Bring every utterance of the corpus into the cache that is not there yet.
 
     Args:
         config: checked settings.
         watch: told how far the run is, about once a second.
+        watch_survey: told how far a look at a sample is, where one is needed before a new
+            cache is begun, and what was chosen by it.
 
     Returns:
         What the cache holds of the corpus afterwards. SIGINT and SIGTERM end a run early;
@@ -63,9 +72,26 @@ def run_extract(
     """
     started = time.monotonic()
     _refuse_memory(config.cache.path)
-    ready = prepare(config)
-    stopped_by = _work(config, ready, watch) if ready.plan.units else None
+    # One Ray for both, where settings have to be found before the work begins.
+    with ExitStack() as session:
+        ready = prepare(config, watch_survey, ray_scout(config, session))
+        stopped_by = _work(config, ready, watch) if ready.plan.units else None
     return _report(config, ready, time.monotonic() - started, stopped_by)
+
+
+def ray_scout(config: ExtractConfig, session: ExitStack) -> Scout:
+    """A scout where teachers run; Ray is started when it is sent, and stays until ``session``
+    ends."""
+
+    def scout(errand: Errand, watch: Watch) -> Settled:
+        from kdcache.extract.cluster import connected
+
+        session.enter_context(connected(config))
+        from kdcache.extract.scouting import scout_with_ray
+
+        return scout_with_ray(errand, watch)
+
+    return scout
 
 
 def _refuse_memory(cache: str) -> None:
@@ -77,8 +103,17 @@ def _refuse_memory(cache: str) -> None:
         )
 
 
-def prepare(config: ExtractConfig) -> Preparation:
+def prepare(
+    config: ExtractConfig,
+    watch: Callable[[Survey], None] = lambda _: None,
+    scout: Scout | None = None,
+) -> Preparation:
     """Read, check and plan; creates the cache where there is none.
+
+    Args:
+        config: of the extraction.
+        watch: told how far a look at a sample is, where one is needed.
+        scout: who takes that look; by default this process, on the CPU.
 
     Raises:
         InputError: a mistake in the configuration, the corpus, the teacher or the cache.
@@ -86,8 +121,10 @@ def prepare(config: ExtractConfig) -> Preparation:
     from kdcache.store import create_or_open, open_cache
 
     corpus = read_corpus(config)
-    spec, tokenizer_files = check_settings(config, corpus)
-    writer = create_or_open(config.cache.path, spec, config.cache.layout, tokenizer_files)
+    checked = check_settings(config, corpus, watch, scout)
+    spec, layout = checked.spec, config.cache.layout
+    files, choices = checked.tokenizer_files, checked.choices
+    writer = create_or_open(config.cache.path, spec, layout, files, choices)
     cache = open_cache(config.cache.path)
     check_unchanged(corpus, _texts(cache), config.cache.path)
     plan = plan_units(
@@ -102,7 +139,7 @@ def prepare(config: ExtractConfig) -> Preparation:
         ),
         retry_failed=config.retry_failed,
     )
-    return Preparation(corpus, spec, writer, plan)
+    return Preparation(corpus, spec, writer, plan, choices)
 
 
 def read_corpus(config: ExtractConfig) -> tuple[Utterance, ...]:
@@ -131,39 +168,6 @@ def check_unchanged(corpus: Iterable[Utterance], texts: dict[str, str], cache: s
             f"has now: {shown(changed)}. Give changed utterances new ids, or extract into a new "
             "cache."
         )
-
-
-def check_settings(
-    config: ExtractConfig, corpus: tuple[Utterance, ...]
-) -> tuple[CacheSpec, dict[str, bytes]]:
-    """What the cache is or will be made of, and the tokenizer's files.
-
-    The teacher is loaded once here, on the CPU, which proves that it loads before anything
-    is reserved or written.
-
-    Args:
-        config: of the extraction.
-        corpus: from whose sample a model of the rest is estimated, where one has to be.
-
-    Raises:
-        InputError: a mistake in the teacher or the targets.
-    """
-    from kdcache.extract.tails import settle_tails
-    from kdcache.extract.targets import bind_targets, parse_targets
-    from kdcache.store import CacheSpec
-    from kdcache.teacher import load_teacher
-
-    targets = parse_targets(config.targets)
-    settings = config.teacher
-    teacher = load_teacher(settings.path, "cpu", settings.dtype, settings.adapter)
-    bind_targets(targets, teacher.spec)
-    spec = CacheSpec(
-        teacher=teacher.spec,
-        tokenizer=teacher.tokenizer.fingerprint,
-        targets=settle_tails(targets, config, teacher, corpus),
-        audio=config.cache.audio,
-    )
-    return spec.normalised(), teacher.tokenizer.files()
 
 
 def _work(
@@ -238,6 +242,7 @@ def _report(
         seconds=seconds,
         content_digest=cache.content_digest(),
         stopped_by=stopped_by,
+        choices=ready.choices,
     )
 
 

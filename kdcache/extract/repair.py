@@ -6,18 +6,21 @@ sound utterances are never taken out of sight by a command that cannot bring the
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import ConfigError, SpecMismatchError
-from kdcache.extract.driver import check_settings, read_corpus, run_extract
+from kdcache.extract.check import check_settings
+from kdcache.extract.driver import ray_scout, read_corpus, run_extract
 from kdcache.extract.plan import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kdcache.extract.config import ExtractConfig
+    from kdcache.extract.errand import Survey
     from kdcache.extract.report import ExtractReport, Snapshot
     from kdcache.store import Findings
 
@@ -99,6 +102,7 @@ def run_repair(
     findings: Findings,
     config: ExtractConfig | None = None,
     watch: Callable[[Snapshot], None] = lambda _: None,
+    survey: Callable[[Survey], None] = lambda _: None,
 ) -> RepairReport:
     """Set damaged units aside; with the settings of the extraction, do them again.
 
@@ -109,6 +113,8 @@ def run_repair(
         findings: of ``find_damage``.
         config: settings of the extraction that made it; ``None`` only sets aside.
         watch: told how far the extraction is.
+        survey: told how far a look at a sample is, where the header is lost and told what had
+            been found by one.
 
     Raises:
         InputError: settings that are not the cache's; nothing was changed.
@@ -119,7 +125,7 @@ def run_repair(
 
     if config is not None:
         check_same_cache(cache, config)
-    restored = _restored(cache, config, findings) if config and findings.damage else []
+    restored = _restored(cache, config, findings, survey) if config and findings.damage else []
     restored += drop_damaged_index(cache, findings)
     aside = set_aside(cache, findings.units)
     if HEADER in {item.file for item in findings.common} - set(restored):
@@ -128,21 +134,28 @@ def run_repair(
     awaited = awaited_units(cache)
     done = None
     if config and awaited:
-        done = run_extract(config, watch)
+        done = run_extract(config, watch, survey)
         awaited = awaited_units(cache)
     return RepairReport(
         cache, findings, tuple(restored), tuple(aside), tuple(awaited), extraction=done
     )
 
 
-def _restored(cache: str, config: ExtractConfig, findings: Findings) -> list[str]:
+def _restored(
+    cache: str, config: ExtractConfig, findings: Findings, survey: Callable[[Survey], None]
+) -> list[str]:
     """Check the settings against the cache; files that had to be written for that."""
     from kdcache.store import create_or_open, restore_header
+    from kdcache.store.header import HEADER
 
-    spec, tokenizer_files = check_settings(config, read_corpus(config))
+    headless = HEADER in {item.file for item in findings.common}
+    with ExitStack() as session:
+        scout = ray_scout(config, session)
+        checked = check_settings(config, read_corpus(config), survey, scout, anew=headless)
     _check_corpus(config, findings)
-    restored = restore_header(cache, spec, config.cache.layout, tokenizer_files)
-    create_or_open(cache, spec, config.cache.layout, tokenizer_files)
+    made_with = (checked.spec, config.cache.layout, checked.tokenizer_files)
+    restored = restore_header(cache, *made_with, checked.choices)
+    create_or_open(cache, *made_with)
     return restored
 
 

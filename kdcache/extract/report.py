@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kdcache.extract.plan import shown
+from kdcache.inspect.text import choice_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kdcache.extract.pool import Done
+    from kdcache.store import Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class ExtractReport:
         seconds: that the run took, start of Ray included.
         content_digest: of all that the cache holds.
         stopped_by: number of the signal that ended the run, or ``None``.
+        choices: how settings came about that were chosen for a goal, now or when it was begun.
     """
 
     cache: str
@@ -122,6 +125,7 @@ class ExtractReport:
     seconds: float
     content_digest: str
     stopped_by: int | None = None
+    choices: tuple[Choice, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -148,6 +152,7 @@ class ExtractReport:
             "bytes": self.bytes,
             "seconds": self.seconds,
             "content_digest": self.content_digest,
+            "choices": [choice.to_dict() for choice in self.choices],
         }
 
     def lines(self) -> list[str]:
@@ -163,6 +168,7 @@ class ExtractReport:
             lines.append(f"  {self.messages[ids[0]]}")
         if self.left:
             lines.append(f"not reached: {len(self.left)}")
+        lines += [f"{choice.target}: chosen {choice_text(choice)}" for choice in self.choices]
         return [*lines, f"content digest {self.content_digest}"]
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdcache.codec import make_codec
-from kdcache.target import make_target, target_spec
+from kdcache.target import make_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,15 +38,6 @@ class BoundTarget:
             TeacherOutputError: NaN or +inf among the teacher's numbers.
         """
         return self.target.reduce(output, self.codec)
-
-
-def parse_targets(items: Iterable[str | dict[str, Any]]) -> tuple[TargetSpec, ...]:
-    """Target specs of the configuration's names or mappings, with codecs filled in.
-
-    Raises:
-        ConfigError: an unknown kind, setting or codec.
-    """
-    return tuple(target_spec(item) for item in items)
 
 
 def bind_targets(specs: Iterable[TargetSpec], teacher: TeacherSpec) -> tuple[BoundTarget, ...]:

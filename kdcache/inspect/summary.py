@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from kdcache.store import Cache
+    from kdcache.store import Cache, Choice
     from kdcache.types import TargetSpec
 
 _MEASURE = "fidelity."
@@ -27,6 +27,7 @@ class TargetSummary:
         fidelity: by measure. Those named ``…_max`` are the largest of all utterances; the
             others are means over all nodes, frames or tokens of the cache, that is, over
             utterances weighted by how many of these each has.
+        choice: how settings and codec came about, where they were chosen for a goal.
     """
 
     name: str
@@ -36,6 +37,7 @@ class TargetSummary:
     codec: dict[str, Any]
     bytes: int
     fidelity: dict[str, float]
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def _summarise_target(cache: Cache, target: TargetSpec) -> TargetSummary:
         codec=target.codec,
         bytes=sum(_column_bytes(cache, name) for name in own),
         fidelity=_fidelity(cache, target.name),
+        choice=cache.choices.get(target.name),
     )
 
 

@@ -1,6 +1,7 @@
 """Shards on a file system, their catalogue, and commits. Readable with numpy and pyarrow."""
 
 from kdcache.store.cache import Cache, open_cache
+from kdcache.store.choice import Choice, Considered
 from kdcache.store.compact import CompactReport, compact
 from kdcache.store.convert import ConvertReport, convert
 from kdcache.store.garbage import DEFAULT_GRACE_SECONDS, collect_garbage, find_garbage
@@ -25,8 +26,10 @@ __all__ = [
     "Cache",
     "CacheSpec",
     "CacheWriter",
+    "Choice",
     "CommitResult",
     "CompactReport",
+    "Considered",
     "ConvertReport",
     "Damage",
     "DamagedUnit",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from kdcache.codec import ColumnSpec, Record, RecordCodec
+    from kdcache.store.choice import Choice
     from kdcache.store.mapping import ShardReader
     from kdcache.store.snapshot import Places, Snapshot
     from kdcache.store.spec import CacheSpec
@@ -91,6 +92,11 @@ class Cache(Mapping[str, "dict[str, Record]"]):
     def spec(self) -> CacheSpec:
         """What it is made of."""
         return self._header.spec
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """How settings came about that were chosen for a goal, by name of target."""
+        return {choice.target: choice for choice in self._header.choices}
 
     @property
     def layout(self) -> str:

@@ -12,6 +12,7 @@ from kdcache.store.snapshot import load_snapshot
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,9 @@ class CompactReport:
     bytes: int
 
 
-def compact(path: str | os.PathLike[str]) -> CompactReport:
+def compact(
+    path: str | os.PathLike[str], progress: Callable[[int, int], None] = lambda done, total: None
+) -> CompactReport:
     """Gather all parts of the catalogue into an index, which every later opening uses.
 
     The parts are read from their commits, never from an older index, and stay as they are.
@@ -41,6 +44,7 @@ def compact(path: str | os.PathLike[str]) -> CompactReport:
 
     Args:
         path: the cache.
+        progress: called with (parts read, parts to read).
 
     Raises:
         NotACacheError: no cache. DamagedCacheError: a part that is not what was written.
@@ -49,7 +53,7 @@ def compact(path: str | os.PathLike[str]) -> CompactReport:
     storage = open_storage(path)
     header = load_header(storage)
     spec_hash = header.spec.spec_hash
-    snapshot = load_snapshot(storage, header.columns, spec_hash, use_index=False)
+    snapshot = load_snapshot(storage, header.columns, spec_hash, use_index=False, progress=progress)
     commits = {name: unit.commit for name, unit in snapshot.units.items()}
     files = save_index(storage, spec_hash, snapshot.catalogue, snapshot.failures, commits)
     return CompactReport(

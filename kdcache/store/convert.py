@@ -155,7 +155,8 @@ def _wanted(
         return [], replace(header, layout=layout or cache.layout)
     spec = replace(spec, targets=tuple(targets)).normalised(allow_import=import_codecs)
     columns = spec.columns(allow_import=import_codecs)
-    return recodings, Header(layout or cache.layout, spec, columns, ())
+    kept = tuple(choice for choice in header.choices if choice.target not in packed)
+    return recodings, Header(layout or cache.layout, spec, columns, (), choices=kept)
 
 
 def _plan_units(cache: Cache, spec: CacheSpec, size: int | None) -> list[_UnitPlan]:

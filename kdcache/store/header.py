@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdcache.codec import ColumnSpec
 from kdcache.errors import DamagedCacheError, NewerFormatError, NotACacheError
+from kdcache.store.choice import Choice
 from kdcache.store.files import FileRecord
 from kdcache.store.seal import seal, unseal
 from kdcache.store.spec import DTYPES, FORMAT_VERSION, CacheSpec
@@ -29,6 +30,7 @@ class Header:
         columns: the stored arrays by name, so that a reader needs no codec to find them.
         tokenizer_files: the files below ``tokenizer/``.
         kdcache_version: that created the cache.
+        choices: how settings of targets came about that nobody wrote by hand.
     """
 
     layout: str
@@ -36,11 +38,14 @@ class Header:
     columns: dict[str, ColumnSpec]
     tokenizer_files: tuple[FileRecord, ...]
     kdcache_version: str = __version__
+    choices: tuple[Choice, ...] = ()
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """The file; without choices it is as it was before there were any."""
+        choices = {"choices": [choice.to_dict() for choice in self.choices]}
         return seal(
             {
+                **(choices if self.choices else {}),
                 "format": "kdcache",
                 "format_version": self.spec.format_version,
                 "kdcache_version": self.kdcache_version,
@@ -84,6 +89,7 @@ class Header:
             columns={name: _parse_column(spec) for name, spec in value["columns"].items()},
             tokenizer_files=tuple(FileRecord.from_dict(v) for v in value["tokenizer_files"]),
             kdcache_version=value["kdcache_version"],
+            choices=tuple(Choice.from_dict(v) for v in value.get("choices", ())),
         )
 
 

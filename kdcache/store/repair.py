@@ -26,8 +26,9 @@ from kdcache.store.writer import DATA
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from kdcache.store.choice import Choice
     from kdcache.store.spec import CacheSpec
     from kdcache.store.storage import Storage
     from kdcache.store.verify import Progress
@@ -145,12 +146,14 @@ def restore_header(
     spec: CacheSpec,
     layout: str,
     tokenizer_files: Mapping[str, bytes],
+    choices: Sequence[Choice] = (),
 ) -> list[str]:
     """Write ``kdcache.json`` and files of the tokenizer again where they are damaged.
 
     Args:
         path: the cache.
-        spec, layout, tokenizer_files: what it was made with, as for ``create_or_open``.
+        spec, layout, tokenizer_files, choices: what it was made with, as for
+            ``create_or_open``.
 
     Returns:
         The files that were written.
@@ -168,7 +171,8 @@ def restore_header(
     written = []
     if header is None:
         _check_commits(storage, spec, layout)
-        made = Header(layout, spec, spec.columns(), tuple(records.values()))
+        files = tuple(records.values())
+        made = Header(layout, spec, spec.columns(), files, choices=tuple(choices))
         storage.put(HEADER, made.to_bytes())
         header, written = made, [HEADER]
     for name, record in records.items():

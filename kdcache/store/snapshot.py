@@ -22,7 +22,7 @@ from kdcache.store.files import FileRecord, check_file
 from kdcache.store.index import RowsById, ShardsByRow, SortedStrings, load_index, one_array, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from kdcache.codec import ColumnSpec
     from kdcache.store.index import Index
@@ -102,8 +102,16 @@ def load_snapshot(
     known: Snapshot | None = None,
     *,
     use_index: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Snapshot:
     """Load what is committed now; what ``known`` has is not read again.
+
+    Args:
+        storage: of the cache.
+        columns, spec_hash: what its header says.
+        known: an earlier snapshot.
+        use_index: take the index's word for the units that it names.
+        progress: called with (parts read, parts to read).
 
     Raises:
         DamagedCacheError: a commit record or a part is not what was written.
@@ -115,7 +123,10 @@ def load_snapshot(
     with ThreadPoolExecutor(_LOADING_THREADS) as pool:
         fresh = [name for name in names if name not in units]
         tables = pool.map(lambda name: _load(storage, name, spec_hash), fresh)
-        loaded = dict(zip(fresh, tables, strict=True))
+        loaded = {}
+        for name, table in zip(fresh, tables, strict=True):
+            loaded[name] = table
+            progress(len(loaded), len(fresh))
     if index and not names:
         return _mapped(index, columns)
     return _assemble({name: units.get(name) or loaded[name] for name in names}, index, columns)

@@ -7,7 +7,7 @@ that nothing refers to, and the unit is as undone as before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from kdcache.store.places import local_folder, open_storage
 from kdcache.store.quarantine import QUARANTINE
 from kdcache.store.spec import first_difference
 from kdcache.store.storage import probe_exclusive_create
+from kdcache.version import __version__
 
 if TYPE_CHECKING:
     import os
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kdcache.codec import ColumnSpec
+    from kdcache.store.choice import Choice
     from kdcache.store.packed import FailedUtterance, PackedUtterance
     from kdcache.store.spec import CacheSpec
     from kdcache.store.storage import Storage
@@ -170,6 +172,7 @@ def create_or_open(
     spec: CacheSpec,
     layout: str,
     tokenizer_files: Mapping[str, bytes],
+    choices: Sequence[Choice] = (),
 ) -> CacheWriter:
     """A writer of the cache at ``path``, which is created where there is none.
 
@@ -178,6 +181,7 @@ def create_or_open(
         spec: what the cache is made of; codec settings left out take their defaults.
         layout: ``zarr`` or ``webdataset``.
         tokenizer_files: contents by file name, kept in ``tokenizer/``.
+        choices: how settings came about, told in a cache that is created.
 
     Raises:
         ConfigError: a spec or layout that cannot be.
@@ -187,7 +191,8 @@ def create_or_open(
     """
     make_layout(layout)
     spec = spec.normalised()
-    return create_as(open_storage(path), Header(layout, spec, spec.columns(), ()), tokenizer_files)
+    wanted = Header(layout, spec, spec.columns(), (), choices=tuple(choices))
+    return create_as(open_storage(path), wanted, tokenizer_files)
 
 
 def create_as(
@@ -195,7 +200,7 @@ def create_as(
 ) -> CacheWriter:
     """:func:`create_or_open` with a header that is complete but for the tokenizer's files."""
     if not storage.exists(HEADER):
-        _check_vacant(storage)
+        check_vacant(storage)
         probe_exclusive_create(storage)
         _create(storage, wanted, tokenizer_files)
     else:
@@ -225,13 +230,18 @@ def _create(storage: Storage, header: Header, tokenizer_files: Mapping[str, byte
         record = FileRecord.of(f"{TOKENIZER}/{name}", data)
         storage.put(record.path, data)
         records.append(record)
-    made = Header(header.layout, header.spec, header.columns, tuple(records))
+    made = replace(header, tokenizer_files=tuple(records), kdcache_version=__version__)
     # Of two creators one loses here, and then compares its spec with the winner's.
     storage.create_exclusive(HEADER, made.to_bytes())
 
 
-def _check_vacant(storage: Storage) -> None:
-    """What a creation that was killed leaves behind is as good as nothing."""
+def check_vacant(storage: Storage) -> None:
+    """Nothing is there that is no part of a cache; what a creation that was killed leaves behind
+    is as good as nothing.
+
+    Raises:
+        NotACacheError: there is.
+    """
     for entry in storage.entries():
         if entry.key.split("/", 1)[0] not in _OWN:
             raise NotACacheError(

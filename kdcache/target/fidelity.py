@@ -10,10 +10,10 @@ import numpy as np
 from kdcache.codec.divergence import divergence
 
 
-def posterior_fidelity(
+def posterior_losses(
     logp_XC: np.ndarray, decoded_XC: np.ndarray, spread_X: np.ndarray
-) -> dict[str, float]:
-    """Mean and largest divergence over the rows.
+) -> dict[str, np.ndarray]:
+    """Divergence of each row, float64 (X).
 
     Args:
         logp_XC: the teacher's log-probabilities of the kept classes and rest.
@@ -22,20 +22,22 @@ def posterior_fidelity(
             model (``kdcache.target.tail``).
 
     Returns:
-        ``kl_mean``, ``kl_max`` over the kept classes; ``kl_full_mean``, ``kl_full_max`` over
-        the whole vocabulary.
+        ``kl`` over the kept classes, ``kl_full`` over the whole vocabulary.
     """
     kl_X = divergence(logp_XC, decoded_XC)
-    full_X = kl_X + spread_X
-    return {
-        "kl_mean": float(kl_X.mean()),
-        "kl_max": float(kl_X.max()),
-        "kl_full_mean": float(full_X.mean()),
-        "kl_full_max": float(full_X.max()),
-    }
+    return {"kl": kl_X, "kl_full": kl_X + spread_X}
 
 
-def sampling_fidelity(logp_XC: np.ndarray, logq_XC: np.ndarray) -> dict[str, float]:
+def fidelity_of(losses: dict[str, np.ndarray]) -> dict[str, float]:
+    """Mean and largest loss over the rows: ``<loss>_mean``, ``<loss>_max``."""
+    measures = {}
+    for name, loss_X in losses.items():
+        measures[f"{name}_mean"] = float(loss_X.mean())
+        measures[f"{name}_max"] = float(loss_X.max())
+    return measures
+
+
+def sampling_losses(logp_XC: np.ndarray, logq_XC: np.ndarray) -> dict[str, np.ndarray]:
     """How far draws are from what they were drawn from.
 
     The divergence of the teacher from a few draws is infinite, so it is the other way round:
@@ -46,12 +48,11 @@ def sampling_fidelity(logp_XC: np.ndarray, logq_XC: np.ndarray) -> dict[str, flo
         logq_XC: the teacher's log-probabilities of the same.
 
     Returns:
-        ``kl_sampled_mean``, ``kl_sampled_max``.
+        ``kl_sampled`` of each row, float64 (X).
     """
     p_XC = np.exp(logp_XC.astype(np.float64))
     ratio_XC = np.where(p_XC > 0, logp_XC, 0.0) - np.where(p_XC > 0, logq_XC, 0.0)
-    kl_X = (p_XC * ratio_XC).sum(-1)
-    return {"kl_sampled_mean": float(kl_X.mean()), "kl_sampled_max": float(kl_X.max())}
+    return {"kl_sampled": (p_XC * ratio_XC).sum(-1)}
 
 
 def vector_fidelity(values_TD: np.ndarray, decoded_TD: np.ndarray) -> dict[str, float]:

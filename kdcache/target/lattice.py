@@ -16,7 +16,7 @@ V vocabulary with blank, K more classes, C = 3+K classes of a node.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ from kdcache.target.checks import (
     parse_top_k,
 )
 from kdcache.target.collapse import LOGIT_BUDGET, log_probabilities, split, to_numpy
-from kdcache.target.fidelity import posterior_fidelity
+from kdcache.target.fidelity import fidelity_of, posterior_losses
 from kdcache.target.nodes import chunks, next_labels
 from kdcache.target.protocol import Reduced
 
@@ -46,6 +46,20 @@ if TYPE_CHECKING:
     from kdcache.lattice import Band
     from kdcache.teacher.protocol import LatticeLogits, TeacherOutput
     from kdcache.types import TeacherSpec
+
+
+class Collapsed(NamedTuple):
+    """A lattice of a few classes a node, before it is packed.
+
+    Attributes:
+        record: what is kept.
+        spread_TS: what spreading the rest of each node evenly loses, float32, nats.
+        band: which nodes are kept, where a band was asked for.
+    """
+
+    record: LatticeRecord
+    spread_TS: np.ndarray
+    band: Band | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +106,28 @@ class LatticeTarget:
 
         Of a band, ``band_outside`` in the fidelity is the share of the occupancy beyond it.
         """
+        return self.pack(self.collapse(output), codec)
+
+    def collapse(self, output: TeacherOutput) -> Collapsed:
+        """The first half of :meth:`reduce`, which no codec changes."""
         lattice = given(output.lattice, self.kind)
         check_rows(lattice.shape[0], output.frames, "frames of the lattice")
         rule = BandRule(self.epsilon, self.width)
-        record, spread_TS, band = collapse_lattice(lattice, output.tokens, self.top_k, rule)
+        return collapse_lattice(lattice, output.tokens, self.top_k, rule)
+
+    def pack(self, collapsed: Collapsed, codec: RecordCodec) -> Reduced:
+        """The second half: pack, unpack and compare."""
+        record, spread_TS, band = collapsed
         columns = codec.encode(record)
         decoded = codec.decode(columns)
         assert isinstance(decoded, LatticeRecord)
         check_ids(record.ids_TSK, decoded.ids_TSK)
         check_starts(record.starts_T, decoded.starts_T)
-        fidelity = posterior_fidelity(record.logp_TSC, decoded.logp_TSC, spread_TS)
+        losses = posterior_losses(record.logp_TSC, decoded.logp_TSC, spread_TS)
+        fidelity = fidelity_of(losses)
         if band is not None:
             fidelity["band_outside"] = band.outside
-        return Reduced(columns, fidelity)
+        return Reduced(columns, fidelity, losses)
 
 
 def collapse_lattice(
@@ -113,7 +136,7 @@ def collapse_lattice(
     top_k: int,
     rule: BandRule | None = None,
     budget: int = LOGIT_BUDGET,
-) -> tuple[LatticeRecord, np.ndarray, Band | None]:
+) -> Collapsed:
     """Collapse a lattice or the best band of it, a few frames at a time.
 
     Args:
@@ -122,10 +145,6 @@ def collapse_lattice(
         top_k: K.
         rule: how wide a band to keep; by default the whole lattice is kept.
         budget: logits that may be in memory at once; a single frame may have more.
-
-    Returns:
-        The record; what spreading the rest of each node evenly loses, float32 (T, S), nats; and
-        the band, where one was asked for.
 
     Raises:
         TeacherOutputError: NaN or +inf among the logits, or shapes that do not fit.
@@ -140,7 +159,7 @@ def collapse_lattice(
         start_T1 = torch.from_numpy(starts_T).to(lattice.decoder_UJ.device).long()[:, None]
         columns_TS = start_T1 + torch.arange(band.width, device=start_T1.device)
     logp_TSC, ids_TSK, spread_TS = _collapse(lattice, tokens, top_k, budget, columns_TS)
-    return LatticeRecord(logp_TSC, ids_TSK, starts_T), spread_TS, band
+    return Collapsed(LatticeRecord(logp_TSC, ids_TSK, starts_T), spread_TS, band)
 
 
 def _collapse(

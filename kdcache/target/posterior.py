@@ -26,7 +26,7 @@ from kdcache.errors import ConfigError, UnsupportedTargetError
 from kdcache.target.checks import check_ids, check_offered, check_rows, given
 from kdcache.target.collapse import ABSENT, LOGIT_BUDGET, log_probabilities, to_numpy
 from kdcache.target.draw import draw_classes, generator_for, record_of_draws
-from kdcache.target.fidelity import posterior_fidelity, sampling_fidelity
+from kdcache.target.fidelity import fidelity_of, posterior_losses, sampling_losses
 from kdcache.target.keep import ALL, Keep, keep_classes, parse_keep
 from kdcache.target.protocol import Reduced
 
@@ -111,12 +111,14 @@ class PosteriorTarget:
             rng = generator_for(self.kind, output.utterance)
             record, logq_NC = sample_rows(logits_NV, self.samples, rng)
             columns, decoded = _pack(record, codec)
-            return Reduced(columns, sampling_fidelity(decoded.logp_NC, logq_NC))
+            losses = sampling_losses(decoded.logp_NC, logq_NC)
+            return Reduced(columns, fidelity_of(losses), losses)
         tail = getattr(codec, "tail", None)
         tail = tail if isinstance(tail, TailModel) else None
         record, spread_N = collapse_rows(logits_NV, self.keep, tail=tail)
         columns, decoded = _pack(record, codec)
-        return Reduced(columns, posterior_fidelity(record.logp_NC, decoded.logp_NC, spread_N))
+        losses = posterior_losses(record.logp_NC, decoded.logp_NC, spread_N)
+        return Reduced(columns, fidelity_of(losses), losses)
 
     def observe(self, output: TeacherOutput, estimator: TailEstimator) -> None:
         """Tell ``estimator`` what these settings leave of an utterance's rows."""

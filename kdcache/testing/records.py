@@ -127,7 +127,8 @@ def _lattices(draw: Any) -> Record:
     frames, width, kept = draw(st.integers(0, 4)), draw(st.integers(1, 4)), draw(st.integers(0, 5))
     logp_TSC = _draw_logp(draw, (frames, width, kept + 3))
     starts_T = draw(st.none() | _starts(frames, width)) if frames else None
-    return LatticeRecord(logp_TSC, _draw_ids(draw, (frames, width, kept)), starts_T)
+    ids_TSK = _without_repeats(_draw_ids(draw, (frames, width, kept)))
+    return LatticeRecord(logp_TSC, ids_TSK, starts_T)
 
 
 def _starts(frames: int, width: int) -> SearchStrategy[np.ndarray]:
@@ -171,6 +172,14 @@ def _draw_ids(draw: Any, shape: tuple[int, ...]) -> np.ndarray:
 
     ids: np.ndarray = draw(hnp.arrays(np.int32, shape, elements=st.integers(-1, 65_533)))
     return ids
+
+
+def _without_repeats(ids_XK: np.ndarray) -> np.ndarray:
+    """A class is once among those of a node, as of real teachers; −1 in the place of others."""
+    earlier_KK = np.tri(ids_XK.shape[-1], k=-1, dtype=bool)
+    repeated_XK = ((ids_XK[..., :, None] == ids_XK[..., None, :]) & earlier_KK).any(-1)
+    distinct_XK: np.ndarray = np.where(repeated_XK, -1, ids_XK).astype(np.int32)
+    return distinct_XK
 
 
 def _distinct_ids(

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kdcache.cli.progress import EVERY, _Lines, _span, progress
+from kdcache.cli.progress import EVERY, _Lines, _span, progress, stages
 
 
 class Clock:
@@ -126,3 +126,24 @@ def test_a_terminal_gets_a_bar(no_color: bool, monkeypatch: pytest.MonkeyPatch) 
     assert "4/4" in text
     assert "2 actors" in text
     assert ("\x1b[38;5;" in text or "\x1b[32m" in text) is not no_color
+
+
+def test_one_stage_ends_where_the_next_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    with stages() as shown:
+        shown.update("hearing", "utterances", 1, 2)
+        shown.update("hearing", "utterances", 2, 2)
+        shown.update("extracting", "utterances", 3, 9, "so far")
+    assert capsys.readouterr().err.splitlines() == [
+        "hearing: 2 of 2 utterances",
+        "extracting: 3 of 9 utterances, so far",
+    ]
+
+
+def test_stages_on_a_terminal_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rich's bars only one may be shown at a time."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with stages() as shown:
+        for label in ("hearing", "choosing", "hearing"):
+            shown.update(label, "things", 1, 1)
+    assert "choosing" in terminal.getvalue()

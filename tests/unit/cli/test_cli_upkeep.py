@@ -115,6 +115,7 @@ def test_compact_says_what_it_gathered(cache: Path) -> None:
     result = run("compact", cache)
     assert result.exit_code == 0
     assert f"{cache}: 3 utterances of 2 units in 4 files, " in result.stdout
+    assert result.stderr == "Gathering: 2 of 2 units\n"
     found = json.loads(run("compact", cache, "--json").stdout)
     assert (found["utterances"], found["failed"], found["units"]) == (3, 2, 2)
     assert verify(cache) == []

@@ -42,7 +42,9 @@ def place(made, monkeypatch):
     """The same with a fresh copy of the cache; extraction runs in this process, without Ray."""
     shutil.rmtree(made / "cache", ignore_errors=True)
     shutil.copytree(made / "sound", made / "cache")
-    monkeypatch.setattr("kdcache.extract.repair.run_extract", lambda c, _: extract_here(c) and None)
+    monkeypatch.setattr(
+        "kdcache.extract.repair.run_extract", lambda c, *_: extract_here(c) and None
+    )
     return made
 
 

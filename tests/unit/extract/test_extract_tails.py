@@ -12,7 +12,6 @@ import yaml
 from kdcache.codec import TailModel
 from kdcache.errors import ConfigError, SpecMismatchError, TeacherError
 from kdcache.extract import ExtractConfig, prepare
-from kdcache.extract.tails import sample_of
 from kdcache.target import target_spec
 from kdcache.target.draw import generator_for
 from tests.unit.extract.extract_fakes import (
@@ -68,7 +67,7 @@ def test_the_same_corpus_gives_the_same_table(place):
 def test_a_cache_that_is_there_is_asked_not_the_teacher(place, monkeypatch):
     cache = extract_here(config(place))
     monkeypatch.setattr(
-        "kdcache.extract.tails._estimated_tables", lambda *_: pytest.fail("estimated again")
+        "kdcache.extract.settle.scout_here", lambda *_: pytest.fail("estimated again")
     )
     ready = prepare(config(place, sample_utterances=1))
     assert ready.plan.present == 4
@@ -105,13 +104,6 @@ def test_a_target_without_posteriors_has_no_tail(place):
     codec = {"name": "root", "tail": "prior"}
     with pytest.raises(ConfigError):
         prepare(config(place, targets=[{"kind": "hidden", "codec": codec}]))
-
-
-def test_the_sample_is_spread_over_the_corpus(place):
-    corpus = prepare(config(place)).corpus
-    few = config(place, sample_utterances=2)
-    assert [u.id for u in sample_of(corpus, few)] == ["u00", "u02"]
-    assert sample_of(corpus, config(place)) == list(corpus)
 
 
 def test_the_examples_target_is_one():

@@ -11,8 +11,9 @@ import torch
 from kdcache.corpus.audio import decode_flac, load_audio
 from kdcache.errors import TeacherError
 from kdcache.extract.plan import cut_batches, make_unit
-from kdcache.extract.targets import bind_targets, parse_targets
+from kdcache.extract.targets import bind_targets
 from kdcache.extract.worker import UnitWorker
+from kdcache.target import target_spec
 from kdcache.types import AudioRef
 from tests.unit.extract.extract_fakes import (
     FRAME,
@@ -32,7 +33,7 @@ def corpus(tmp_path):
 
 def make_worker(tmp_path, targets=("lattice",), control=None, **settings):
     teacher = FakeTeacher(save_fake_teacher(tmp_path / "teacher", **(control or {})))
-    bound = bind_targets(parse_targets(targets), teacher.spec)
+    bound = bind_targets(map(target_spec, targets), teacher.spec)
     return UnitWorker(teacher, bound, **settings), teacher
 
 
@@ -62,9 +63,7 @@ def test_every_utterance_is_packed_in_the_order_of_ids(tmp_path, corpus):
 def test_what_is_packed_is_what_the_teacher_says(tmp_path, corpus):
     worker, teacher = make_worker(tmp_path, [{"kind": "hidden", "codec": "fp16"}])
     result = worker.run(unit_of(corpus))
-    codec = bind_targets(parse_targets([{"kind": "hidden", "codec": "fp16"}]), teacher.spec)[
-        0
-    ].codec
+    codec = bind_targets([target_spec({"kind": "hidden", "codec": "fp16"})], teacher.spec)[0].codec
     for packed in result.packed:
         samples = load_audio(packed.utterance.audio, RATE)
         (output,) = teacher.forward([samples], [packed.tokens])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kdcache.codec.divergence import divergence
-from kdcache.target.fidelity import posterior_fidelity, vector_fidelity
+from kdcache.target.fidelity import fidelity_of, posterior_losses, vector_fidelity
 
 
 def _distributions(rows: int, classes: int, seed: int) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_mean_and_max_with_and_without_the_rest() -> None:
     p, q = _distributions(6, 4, 3).reshape(2, 3, 4), _distributions(6, 4, 4).reshape(2, 3, 4)
     spread = np.arange(6.0).reshape(2, 3)
     kl = (np.exp(p) * (p - q)).sum(-1)
-    got = posterior_fidelity(p, q, spread)
+    got = fidelity_of(posterior_losses(p, q, spread))
     assert got == pytest.approx(
         {
             "kl_mean": kl.mean(),
