@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kdcache.types import TargetSpec
 
 _MEASURE = "fidelity."
-_ROWS_COLUMNS = ("logp", "values")
+_ROWS_COLUMNS = ("logp", "values", "codes", "scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class TargetSummary:
         bytes: of its columns' contents, containers left out.
         fidelity: by measure. Those named ``…_max`` are the largest of all utterances; the
             others are means over all nodes, frames or tokens of the cache, that is, over
-            utterances weighted by how many of these each has.
+            utterances weighted by how many of these each has. What is said of an utterance as a
+            whole (scores, hypotheses) is one value of each.
     """
 
     name: str
@@ -155,7 +156,7 @@ def _combine(name: str, values: np.ndarray, weights: np.ndarray) -> float | None
 
 
 def _row_counts(cache: Cache, target: str) -> np.ndarray:
-    """Nodes, frames or tokens of each utterance; where no shape tells, tokens and an end for a
+    """Nodes, frames or tokens of each utterance, 1 of what is said of it as a whole; where no shape tells, tokens and an end for a
     decoder's posteriors, else encoder frames."""
     for array in _ROWS_COLUMNS:
         if f"{target}.{array}" in cache.columns:

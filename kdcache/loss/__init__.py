@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kdcache.loss.classes import Nodes
 from kdcache.loss.divergence import class_kl
+from kdcache.loss.full_sum import full_sum_distance
 from kdcache.loss.lattice import TransducerKDLoss, lattice_kl, transducer_kd_loss
 from kdcache.loss.live import collapse_lattice, full_lattice_kl, live_lattice_kl
 from kdcache.loss.normalise import LatticeNormalise, SequenceNormalise
@@ -24,6 +25,7 @@ __all__ = [
     "class_kl",
     "collapse_lattice",
     "full_lattice_kl",
+    "full_sum_distance",
     "lattice_kl",
     "live_lattice_kl",
     "posterior_kl",

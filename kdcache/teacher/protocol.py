@@ -71,8 +71,11 @@ class TeacherOutput:
         token_logits_UV: an attention decoder's teacher-forced logits, (U+1, V), the last
             row predicting the end.
         features_FM: the model's input features, where it has any.
+        end: class id by which an attention decoder's last row says that nothing follows.
         utterance: id of the utterance, from which targets that draw at random are seeded; a
             teacher need not know it.
+        blank: class id of blank among the frame logits, as its spec has it; a teacher need not
+            repeat it.
     """
 
     frames: int
@@ -82,7 +85,9 @@ class TeacherOutput:
     lattice: LatticeLogits | None = None
     token_logits_UV: Tensor | None = None
     features_FM: Tensor | None = None
+    end: int | None = None
     utterance: str = ""
+    blank: int | None = None
 
 
 @runtime_checkable

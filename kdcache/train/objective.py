@@ -1,6 +1,7 @@
 """The student's loss on one micro-batch: a weighted sum of terms.
 
     L = w_rnnt · L_RNNT + β · KL_lattice + w_enc · KL_encoder + w_ctc · L_CTC
+        + w_full · |log P_T − log P_S|
 
 (β as in arXiv 2011.06110, equation for the collapsed lattice.) Every term is a value per
 utterance in nats; the step's loss is their sum over all utterances of the step, on all
@@ -9,7 +10,8 @@ into micro-batches.
 
 Where the cached lattice is a band, KL_lattice is over the band's nodes. L_RNNT is over the whole
 lattice all the same, unless it is asked to stay in the band (``loss.rnnt_in_band``): then nothing
-needs the other nodes, and the joint network is evaluated at T×S of them instead of T×U.
+needs the other nodes, and the joint network is evaluated at T×S of them instead of T×U. The
+full sum's P_S is that of L_RNNT.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import ctc_loss
 
-from kdcache.batch import PosteriorBatch
+from kdcache.batch import PosteriorBatch, ScoreBatch
 from kdcache.errors import KdcacheError, SpecMismatchError
 from kdcache.lattice import rnnt_loss
-from kdcache.loss import posterior_kl, transducer_kd_loss
+from kdcache.loss import full_sum_distance, posterior_kl, transducer_kd_loss
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,22 +49,12 @@ def loss_terms(
         NonFiniteLossError: by the utterance's id.
         SpecMismatchError: teacher and student differ in frames or labels.
     """
-    terms: dict[str, Tensor] = {}
-    if weights.lattice_kl:
-        terms |= _lattice_terms(output, batch, blank, weights)
-    elif weights.rnnt:
-        terms["rnnt"] = rnnt_loss(
-            output.lattice_logits(),
-            batch.labels_BU,
-            output.frames_B,
-            batch.label_lengths_B,
-            blank,
-            reduction="none",
-        )
+    terms = _transducer_terms(output, batch, blank, weights)
     if weights.encoder_kl:
         terms["encoder_kl"] = _encoder_term(output, batch)
     if weights.ctc:
         terms["ctc"] = _ctc_term(output, batch, blank)
+    terms = {name: values_B for name, values_B in terms.items() if getattr(weights, name)}
     for name, values_B in terms.items():
         _check_finite(name, values_B, batch.ids)
     return terms
@@ -74,12 +66,33 @@ def weighted_sum(terms: dict[str, Tensor], weights: LossSettings) -> Tensor:
     return torch.stack(parts).sum()
 
 
+def _transducer_terms(
+    output: StudentOutput, batch: Batch, blank: int, weights: LossSettings
+) -> dict[str, Tensor]:
+    """What one pass over the student's lattice gives; more than is asked for, perhaps."""
+    if weights.lattice_kl:
+        terms = _lattice_terms(output, batch, blank, weights)
+    elif weights.rnnt or weights.full_sum:
+        lengths = (output.frames_B, batch.label_lengths_B)
+        terms = {
+            "rnnt": rnnt_loss(output.lattice_logits(), batch.labels_BU, *lengths, blank, "none")
+        }
+    else:
+        return {}
+    if weights.full_sum:
+        target = batch.targets["full_sum"]
+        assert isinstance(target, ScoreBatch)
+        terms["full_sum"] = full_sum_distance(terms["rnnt"], target, "none")
+    return terms
+
+
 def _lattice_terms(
     output: StudentOutput, batch: Batch, blank: int, weights: LossSettings
 ) -> dict[str, Tensor]:
     """RNN-T loss and lattice KL from one pass over the vocabulary."""
     target = batch.lattice
-    in_band = target.starts_BT is not None and (weights.rnnt_in_band or not weights.rnnt)
+    whole = weights.rnnt or weights.full_sum
+    in_band = target.starts_BT is not None and (weights.rnnt_in_band or not whole)
     _check_lengths(batch.ids, "frames", target.frames_B, output.frames_B)
     _check_lengths(batch.ids, "labels", target.labels_B, batch.label_lengths_B)
     if in_band:
@@ -96,8 +109,7 @@ def _lattice_terms(
         reduction="none",
         nodes="band" if in_band else "lattice",
     )
-    terms = {"rnnt": found.rnnt, "lattice_kl": found.kl}
-    return {name: values_B for name, values_B in terms.items() if getattr(weights, name)}
+    return {"rnnt": found.rnnt, "lattice_kl": found.kl}
 
 
 def _encoder_term(output: StudentOutput, batch: Batch) -> Tensor:

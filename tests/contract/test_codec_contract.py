@@ -62,6 +62,16 @@ class TestVectorInt8(CodecContract):
     settings: ClassVar = {"name": "int8"}
 
 
+class TestScoreFp32(CodecContract):
+    record = "score"
+    settings: ClassVar = {"name": "fp32"}
+
+
+class TestHypothesesFp32(CodecContract):
+    record = "hypotheses"
+    settings: ClassVar = {"name": "fp32"}
+
+
 @dataclass(frozen=True)
 class ExactVectors:
     """A third party's codec: float32 as it is."""

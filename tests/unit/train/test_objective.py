@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from kdcache.batch import Batch
+from kdcache.batch import Batch, ScoreBatch
 from kdcache.errors import SpecMismatchError
 from kdcache.lattice import BandRule, rnnt_loss
 from kdcache.lattice.banded import at_band
 from kdcache.loss import collapse_lattice, lattice_kl
 from kdcache.student import StudentOutput
 from kdcache.train.objective import loss_terms
-from kdcache.train.settings import LossSettings
+from kdcache.train.settings import LossSettings, TrainSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,6 +113,32 @@ def test_other_frames_are_told_before_anything_is_computed() -> None:
     with pytest.raises(SpecMismatchError, match="'b': the teacher has 7 frames and the student 6"):
         loss_terms(wrong, batch, BLANK, LossSettings(lattice_kl=1.0, rnnt_in_band=True))
     assert joint.nodes == []
+
+
+def with_score(batch: Batch) -> Batch:
+    score = ScoreBatch(torch.tensor([-1.0, -500.0, -torch.inf]))
+    return replace(batch, targets={**batch.targets, "full_sum": score})
+
+
+@pytest.mark.parametrize("lattice_kl", [0.0, 1.0])
+def test_the_full_sum_is_over_the_whole_lattice(lattice_kl: float) -> None:
+    output, batch, joint = make(width=3)
+    weights = LossSettings(rnnt=0, lattice_kl=lattice_kl, full_sum=0.5)
+    terms = loss_terms(output, with_score(batch), BLANK, weights)
+    assert joint.nodes == [3 * 9 * 6]
+    assert terms.keys() == {"full_sum", *(["lattice_kl"] if lattice_kl else [])}
+    lengths = (batch.labels_BU, output.frames_B, batch.label_lengths_B)
+    nll = rnnt_loss(output.lattice_logits(), *lengths, BLANK, "none")
+    expected = torch.stack([nll[0] - 1, 500 - nll[1], torch.zeros(())])
+    torch.testing.assert_close(terms["full_sum"], expected)
+
+
+def test_the_full_sum_asks_for_its_target() -> None:
+    data = {"cache": "c"}
+    settings = TrainSettings(out="o", data=data, loss={"full_sum": 1.0, "lattice_kl": 1.0})
+    assert settings.targets() == ("lattice", "full_sum")
+    with pytest.raises(ValueError, match=r"should have data.cache for loss.full_sum"):
+        TrainSettings(out="o", data={"corpus": "m.jsonl", "tokenizer": "t"}, loss={"full_sum": 1.0})
 
 
 def test_only_terms_have_weights() -> None:
