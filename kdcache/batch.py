@@ -2,8 +2,9 @@
 
 Shapes: B batch, T encoder frames, U labels, C kept classes of a node or frame, K kept class
 ids, S columns of a frame's window (U+1 where lattices are whole), D hidden size, N audio samples
-or tokens, H hypotheses, F feature frames, M mel bands, R rows of weights, V vocabulary. ``*_B`` are lengths
-(int64). What lies beyond a length is padding, whose value means nothing.
+or tokens, H hypotheses, Q codebooks, F feature frames, M mel bands, R rows of weights, V
+vocabulary. ``*_B`` are lengths (int64). What lies beyond a length is padding, whose value means
+nothing.
 """
 
 from __future__ import annotations
@@ -76,10 +77,13 @@ class VectorBatch:
     Attributes:
         values_BTD: float32.
         lengths_B: T of each utterance.
+        codes_BTQ: int64 entries of the codebooks that the vectors are sums of; −1 in padding.
+            ``None`` where they were not packed by codebooks.
     """
 
     values_BTD: Tensor
     lengths_B: Tensor
+    codes_BTQ: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """Arrays ↔ bytes: how decoded targets are packed for a store. numpy only."""
 
+from kdcache.codec.codebooks import Codebooks
 from kdcache.codec.hypotheses import Fp32HypothesesCodec
 from kdcache.codec.ids import MAX_VOCABULARY, check_vocabulary
 from kdcache.codec.lattice import LatticeCodec
 from kdcache.codec.logprob import Fp16LogProb, Log8LogProb, LogProbQuantiser
 from kdcache.codec.posterior import PosteriorCodec
 from kdcache.codec.protocol import ColumnSpec, RecordCodec
+from kdcache.codec.quantised import CodebookVectorCodec
 from kdcache.codec.ragged import RaggedPosteriorCodec
 from kdcache.codec.records import (
     HypothesesRecord,
@@ -23,6 +25,8 @@ from kdcache.codec.vector import Fp16VectorCodec, Int8VectorCodec
 
 __all__ = [
     "MAX_VOCABULARY",
+    "CodebookVectorCodec",
+    "Codebooks",
     "ColumnSpec",
     "CountScale",
     "Fp16LogProb",

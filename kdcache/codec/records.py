@@ -1,9 +1,9 @@
 """Decoded targets of one utterance, in numpy: what a cache gives back.
 
 Shapes: T encoder frames, U labels, K kept classes, C kept classes of a node or frame with
-the special ones (below), S columns of a frame's window, D hidden size, H hypotheses, L labels of
-all of them. Log-probabilities are natural, float32, normalised over the last axis; a class that
-does not exist has −inf.
+the special ones (below), S columns of a frame's window, D hidden size, Q codebooks, H hypotheses,
+L labels of all of them. Log-probabilities are natural, float32, normalised over the last axis; a
+class that does not exist has −inf.
 """
 
 from __future__ import annotations
@@ -72,9 +72,12 @@ class VectorRecord:
 
     Attributes:
         values_TD: float32.
+        codes_TQ: uint8, the entry of each of Q codebooks that the vectors are sums of; ``None``
+            where they were not packed by codebooks (``kdcache.codec.codebooks``).
     """
 
     values_TD: np.ndarray
+    codes_TQ: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from kdcache.codec.lattice import LatticeCodec
 from kdcache.codec.logprob import Fp16LogProb, Log8LogProb
 from kdcache.codec.posterior import PosteriorCodec
 from kdcache.codec.protocol import RecordCodec
+from kdcache.codec.quantised import CodebookVectorCodec
 from kdcache.codec.ragged import count_codec, root_codec
 from kdcache.codec.score import Fp32ScoreCodec
 from kdcache.codec.vector import Fp16VectorCodec, Int8VectorCodec
@@ -35,7 +36,11 @@ _RAGGED: dict[str, Factory] = {"root": root_codec, "count": count_codec}
 _CODECS: dict[str, dict[str, Factory]] = {
     "lattice": _QUANTISERS,
     "posterior": {**_QUANTISERS, **_RAGGED},
-    "vector": {"fp16": Fp16VectorCodec, "int8": Int8VectorCodec},
+    "vector": {
+        "fp16": Fp16VectorCodec,
+        "int8": Int8VectorCodec,
+        "codebooks": CodebookVectorCodec,
+    },
     "score": {"fp32": Fp32ScoreCodec},
     "hypotheses": {"fp32": Fp32HypothesesCodec},
 }

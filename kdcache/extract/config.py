@@ -74,7 +74,7 @@ class ExtractConfig(Settings):
 
     sample_utterances: int = Field(default=64, ge=1)
     """Utterances, evenly spaced in the corpus, that the teacher hears before a new cache is
-    begun; only where a codec's ``tail`` has to be estimated."""
+    begun; only where a codec's ``tail`` has to be estimated or its ``codebooks`` trained."""
 
     batch_seconds: float = Field(default=120.0, gt=0)
     """Seconds of audio of a padded batch."""

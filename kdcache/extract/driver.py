@@ -143,11 +143,13 @@ def check_settings(
 
     Args:
         config: of the extraction.
-        corpus: from whose sample a model of the rest is estimated, where one has to be.
+        corpus: from whose sample a model of the rest is estimated and codebooks are trained,
+            where they have to be.
 
     Raises:
         InputError: a mistake in the teacher or the targets.
     """
+    from kdcache.extract.codebooks import settle_codebooks
     from kdcache.extract.tails import settle_tails
     from kdcache.extract.targets import bind_targets, parse_targets
     from kdcache.store import CacheSpec
@@ -160,7 +162,9 @@ def check_settings(
     spec = CacheSpec(
         teacher=teacher.spec,
         tokenizer=teacher.tokenizer.fingerprint,
-        targets=settle_tails(targets, config, teacher, corpus),
+        targets=settle_codebooks(
+            settle_tails(targets, config, teacher, corpus), config, teacher, corpus
+        ),
         audio=config.cache.audio,
     )
     return spec.normalised(), teacher.tokenizer.files()

@@ -156,8 +156,8 @@ def _combine(name: str, values: np.ndarray, weights: np.ndarray) -> float | None
 
 
 def _row_counts(cache: Cache, target: str) -> np.ndarray:
-    """Nodes, frames or tokens of each utterance, 1 of what is said of it as a whole; where no shape tells, tokens and an end for a
-    decoder's posteriors, else encoder frames."""
+    """Nodes, frames or tokens of each utterance, 1 of what is said of it as a whole; where no
+    shape tells, tokens and an end for a decoder's posteriors, else encoder frames."""
     for array in _ROWS_COLUMNS:
         if f"{target}.{array}" in cache.columns:
             shapes = cache.column_shapes(f"{target}.{array}")

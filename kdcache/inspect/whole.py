@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from kdcache.codec import HypothesesRecord, ScoreRecord
+if TYPE_CHECKING:
+    from kdcache.codec import HypothesesRecord, ScoreRecord
 
 
 def score_distance(ours: ScoreRecord, theirs: ScoreRecord) -> np.ndarray:

@@ -119,7 +119,9 @@ def _table(tail: TailModel) -> TailTable:
 
 def _collate_vectors(records: Sequence[VectorRecord]) -> VectorBatch:
     values = [record.values_TD for record in records]
-    return VectorBatch(_pad(values, 0.0), _lengths(values))
+    codes = [record.codes_TQ for record in records if record.codes_TQ is not None]
+    entries = _pad([c.astype(np.int16) for c in codes], -1).long() if codes else None
+    return VectorBatch(_pad(values, 0.0), _lengths(values), entries)
 
 
 def _collate_scores(records: Sequence[ScoreRecord]) -> ScoreBatch:

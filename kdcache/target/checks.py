@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from kdcache.errors import ConfigError, TeacherOutputError, UnsupportedTargetError
-
 from kdcache.types import TeacherKind
 
 if TYPE_CHECKING:

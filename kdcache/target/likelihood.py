@@ -103,12 +103,12 @@ def token_likelihood(logits_UV: Tensor, tokens: Sequence[int], end: int) -> floa
         raise TeacherOutputError(f"The tokens are no classes of {vocabulary}.")
     next_U1 = torch.tensor([*tokens, end], device=logits_UV.device)[:, None]
     rows = max(1, LOGIT_BUDGET // vocabulary)
-    pairs = zip(logits_UV.split(rows), next_U1.split(rows), strict=True)
+    pairs = zip(torch.split(logits_UV, rows), torch.split(next_U1, rows), strict=True)
     logp_U1 = torch.cat([log_probabilities(block).gather(-1, at) for block, at in pairs])
     return float(logp_U1.double().sum())
 
 
 def _log_probabilities_of(logits_TV: Tensor, classes_C: Tensor, budget: int) -> Tensor:
     """float32 (T, C) log-probabilities of some classes."""
-    blocks = logits_TV.split(max(1, budget // logits_TV.shape[-1]))
+    blocks = torch.split(logits_TV, max(1, budget // logits_TV.shape[-1]))
     return torch.cat([log_probabilities(block)[:, classes_C] for block in blocks])

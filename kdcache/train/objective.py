@@ -1,7 +1,7 @@
 """The student's loss on one micro-batch: a weighted sum of terms.
 
     L = w_rnnt · L_RNNT + β · KL_lattice + w_enc · KL_encoder + w_ctc · L_CTC
-        + w_full · |log P_T − log P_S|
+        + w_full · |log P_T − log P_S| + w_mse · L_hidden + w_codes · L_codebooks
 
 (β as in arXiv 2011.06110, equation for the collapsed lattice.) Every term is a value per
 utterance in nats; the step's loss is their sum over all utterances of the step, on all
@@ -21,10 +21,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import ctc_loss
 
-from kdcache.batch import PosteriorBatch, ScoreBatch
-from kdcache.errors import KdcacheError, SpecMismatchError
+from kdcache.batch import PosteriorBatch, ScoreBatch, VectorBatch
+from kdcache.errors import ConfigError, KdcacheError, SpecMismatchError
 from kdcache.lattice import rnnt_loss
-from kdcache.loss import full_sum_distance, posterior_kl, transducer_kd_loss
+from kdcache.loss import (
+    codebook_cross_entropy,
+    full_sum_distance,
+    posterior_kl,
+    transducer_kd_loss,
+    vector_mse,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +60,8 @@ def loss_terms(
         terms["encoder_kl"] = _encoder_term(output, batch)
     if weights.ctc:
         terms["ctc"] = _ctc_term(output, batch, blank)
+    if weights.hidden_mse or weights.hidden_codes:
+        terms |= _hidden_terms(output, batch, weights)
     terms = {name: values_B for name, values_B in terms.items() if getattr(weights, name)}
     for name, values_B in terms.items():
         _check_finite(name, values_B, batch.ids)
@@ -120,6 +128,21 @@ def _encoder_term(output: StudentOutput, batch: Batch) -> Tensor:
     return posterior_kl(output.ctc_logits_BTV, target, reduction="none")
 
 
+def _hidden_terms(output: StudentOutput, batch: Batch, weights: LossSettings) -> dict[str, Tensor]:
+    """What is learnt from the teacher's hidden states: the vectors, or their entries."""
+    target = batch.targets["hidden"]
+    assert isinstance(target, VectorBatch)
+    _check_lengths(batch.ids, "frames", target.lengths_B, output.frames_B)
+    terms = {}
+    if weights.hidden_mse:
+        vectors_BTD = _head(output.vectors_BTD, "hidden_head")
+        terms["hidden_mse"] = vector_mse(vectors_BTD, target, "none")
+    if weights.hidden_codes:
+        codes_BTQE = _head(output.codes_BTQE, "codebook_head")
+        terms["hidden_codes"] = codebook_cross_entropy(codes_BTQE, target, "none")
+    return terms
+
+
 def _ctc_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
     assert output.ctc_logits_BTV is not None
     logp_TBV = output.ctc_logits_BTV.float().log_softmax(-1).transpose(0, 1)
@@ -133,6 +156,16 @@ def _ctc_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
         zero_infinity=True,  # more labels than frames: CTC has no path, RNN-T still has
     )
     return values
+
+
+def _head(given: Tensor | None, setting: str) -> Tensor:
+    """What a head of the student gives, which it lacks where it was begun from one without."""
+    if given is None:
+        raise ConfigError(
+            f"The student has no {setting}, which the loss needs; the student that `init` names "
+            "was trained without. Start from one that has it, or from none."
+        )
+    return given
 
 
 def _check_lengths(ids: tuple[str, ...], what: str, teacher_B: Tensor, student_B: Tensor) -> None:

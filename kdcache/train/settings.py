@@ -9,10 +9,11 @@ from pydantic import Field, model_validator
 from kdcache.config import ConfigLocation, ConfigPath, Settings
 from kdcache.student.settings import StudentSettings
 
-
 TARGETS = {
     "lattice_kl": "lattice",
     "encoder_kl": "encoder_logits",
+    "hidden_mse": "hidden",
+    "hidden_codes": "hidden",
     "full_sum": "full_sum",
 }
 """The cached target that a term of the loss is made of, by the term's name."""
@@ -61,6 +62,14 @@ class LossSettings(Settings):
 
     ctc: float = Field(default=0.0, ge=0)
     """CTC loss of the auxiliary head; needs ``student.ctc_head``."""
+
+    hidden_mse: float = Field(default=0.0, ge=0)
+    """Squared error of the projected encoder against the cache's ``hidden``, mean over its
+    channels and summed over frames; needs ``student.hidden_head``."""
+
+    hidden_codes: float = Field(default=0.0, ge=0)
+    """Cross-entropy of the entries of the codebooks that the cache's ``hidden`` was packed by,
+    nats summed over codebooks and frames; needs ``student.codebook_head``."""
 
     full_sum: float = Field(default=0.0, ge=0)
     """Distance of log P(transcript) from the cache's ``full_sum``, nats per utterance."""
@@ -162,6 +171,10 @@ class TrainSettings(Settings):
             )
         if (self.loss.encoder_kl or self.loss.ctc) and not self.student.ctc_head:
             raise ValueError("should have student.ctc_head: true for loss.ctc or loss.encoder_kl")
+        if self.loss.hidden_mse and not self.student.hidden_head:
+            raise ValueError("should have student.hidden_head: <width> for loss.hidden_mse")
+        if self.loss.hidden_codes and not self.student.codebook_head:
+            raise ValueError("should have student.codebook_head: <count> for loss.hidden_codes")
         if self.targets() and self.data.cache is None:
             asked = " or ".join(f"loss.{name}" for name in self.loss.weights() if name in TARGETS)
             raise ValueError(f"should have data.cache for {asked}")

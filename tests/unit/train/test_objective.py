@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from kdcache.batch import Batch, ScoreBatch
-from kdcache.errors import SpecMismatchError
+from kdcache.batch import Batch, ScoreBatch, VectorBatch
+from kdcache.errors import ConfigError, SpecMismatchError
 from kdcache.lattice import BandRule, rnnt_loss
 from kdcache.lattice.banded import at_band
-from kdcache.loss import collapse_lattice, lattice_kl
+from kdcache.loss import collapse_lattice, lattice_kl, vector_mse
 from kdcache.student import StudentOutput
 from kdcache.train.objective import loss_terms
 from kdcache.train.settings import LossSettings, TrainSettings
@@ -139,6 +139,49 @@ def test_the_full_sum_asks_for_its_target() -> None:
     assert settings.targets() == ("lattice", "full_sum")
     with pytest.raises(ValueError, match=r"should have data.cache for loss.full_sum"):
         TrainSettings(out="o", data={"corpus": "m.jsonl", "tokenizer": "t"}, loss={"full_sum": 1.0})
+
+
+def with_hidden(output: StudentOutput, batch: Batch) -> tuple[StudentOutput, Batch]:
+    generator = torch.Generator().manual_seed(1)
+    codes = torch.randint(0, 256, (3, 9, 2), generator=generator)
+    values = torch.randn(3, 9, 5, generator=generator)
+    target = VectorBatch(values, output.frames_B, codes)
+    heads = torch.randn(3, 9, 5, generator=generator), torch.zeros(3, 9, 2, 256)
+    output = replace(output, vectors_BTD=heads[0], codes_BTQE=heads[1])
+    return output, replace(batch, targets={"hidden": target})
+
+
+def test_hidden_states_are_learnt_as_vectors_and_as_entries() -> None:
+    output, batch, joint = make(width=None)
+    output, batch = with_hidden(output, batch)
+    weights = LossSettings(rnnt=0, hidden_mse=1.0, hidden_codes=0.1)
+    terms = loss_terms(output, batch, BLANK, weights)
+    assert terms.keys() == {"hidden_mse", "hidden_codes"}
+    assert joint.nodes == []
+    target = batch.targets["hidden"]
+    assert isinstance(target, VectorBatch)
+    assert output.vectors_BTD is not None
+    expected = vector_mse(output.vectors_BTD, target, "none")
+    torch.testing.assert_close(terms["hidden_mse"], expected)
+    nats = output.frames_B * 2 * torch.tensor(256.0).log()
+    torch.testing.assert_close(terms["hidden_codes"], nats)
+
+
+@pytest.mark.parametrize("term", ["hidden_mse", "hidden_codes"])
+def test_a_head_that_the_student_was_begun_without(term: str) -> None:
+    output, batch, _ = make(width=None)
+    _, batch = with_hidden(output, batch)
+    with pytest.raises(ConfigError, match="student that `init` names was trained without"):
+        loss_terms(output, batch, BLANK, LossSettings.model_validate({"rnnt": 0, term: 1.0}))
+
+
+def test_hidden_states_ask_for_their_heads() -> None:
+    data = {"cache": "c"}
+    for term, head in (("hidden_mse", "hidden_head"), ("hidden_codes", "codebook_head")):
+        with pytest.raises(ValueError, match=f"should have student.{head}"):
+            TrainSettings(out="o", data=data, loss={term: 1.0})
+        settings = TrainSettings(out="o", data=data, loss={term: 1.0}, student={head: 4})
+        assert settings.targets() == ("hidden",)
 
 
 def test_only_terms_have_weights() -> None:
