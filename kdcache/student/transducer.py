@@ -46,6 +46,7 @@ class StudentOutput:
         vectors_BTD: the encoder's states projected to the teacher's width, where that is asked
             for.
         codes_BTQE: logits of the entries of the teacher's codebooks, where they are asked for.
+        predict: the prediction network, for other labels than the reference.
     """
 
     encoder_BTJ: Tensor
@@ -56,10 +57,20 @@ class StudentOutput:
     ctc_logits_BTV: Tensor | None
     vectors_BTD: Tensor | None = None
     codes_BTQE: Tensor | None = None
+    predict: Callable[[Tensor], Tensor] | None = None
 
     def lattice_logits(self) -> Tensor:
         """Logits of every node: (B, T, U+1, V)."""
         return self.joint(self.decoder_BUJ[:, None], self.encoder_BTJ[:, :, None])
+
+    def logits_of(self, labels_BU: Tensor) -> Tensor:
+        """Logits of every node of the lattice of other labels, (B, T, U+1, V).
+
+        Args:
+            labels_BU: int64; any class id in padding.
+        """
+        assert self.predict is not None
+        return self.joint(self.predict(labels_BU)[:, None], self.encoder_BTJ[:, :, None])
 
     def band_logits(self, starts_BT: Tensor, width: int) -> Tensor:
         """Logits at the nodes of a band alone, (B, T, S, V): see ``kdcache.lattice.banded``.
@@ -166,6 +177,7 @@ class TransducerStudent(nn.Module):
             ctc,
             vectors,
             codes if codes is None else codes.unflatten(-1, (-1, ENTRIES)),
+            self.predict,
         )
 
 

@@ -2,6 +2,7 @@
 
     L = w_rnnt · L_RNNT + β · KL_lattice + w_enc · KL_encoder + w_ctc · L_CTC
         + w_full · |log P_T − log P_S| + w_mse · L_hidden + w_codes · L_codebooks
+        + w_hyp · Σ_h w_h L_RNNT(y_h)
 
 (β as in arXiv 2011.06110, equation for the collapsed lattice.) Every term is a value per
 utterance in nats; the step's loss is their sum over all utterances of the step, on all
@@ -20,13 +21,15 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import ctc_loss
+from torch.utils.checkpoint import checkpoint
 
-from kdcache.batch import PosteriorBatch, ScoreBatch, VectorBatch
+from kdcache.batch import HypothesesBatch, PosteriorBatch, ScoreBatch, VectorBatch
 from kdcache.errors import ConfigError, KdcacheError, SpecMismatchError
 from kdcache.lattice import rnnt_loss
 from kdcache.loss import (
     codebook_cross_entropy,
     full_sum_distance,
+    hypotheses_nll,
     posterior_kl,
     transducer_kd_loss,
     vector_mse,
@@ -62,6 +65,8 @@ def loss_terms(
         terms["ctc"] = _ctc_term(output, batch, blank)
     if weights.hidden_mse or weights.hidden_codes:
         terms |= _hidden_terms(output, batch, weights)
+    if weights.hypotheses:
+        terms["hypotheses"] = _hypotheses_term(output, batch, blank)
     terms = {name: values_B for name, values_B in terms.items() if getattr(weights, name)}
     for name, values_B in terms.items():
         _check_finite(name, values_B, batch.ids)
@@ -126,6 +131,25 @@ def _encoder_term(output: StudentOutput, batch: Batch) -> Tensor:
     assert output.ctc_logits_BTV is not None
     _check_lengths(batch.ids, "frames", target.lengths_B, output.frames_B)
     return posterior_kl(output.ctc_logits_BTV, target, reduction="none")
+
+
+def _hypotheses_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
+    """RNN-T loss of the teacher's hypotheses, of which one lattice at a time is in memory."""
+    target = batch.targets["hypotheses"]
+    assert isinstance(target, HypothesesBatch)
+
+    def loss(ids_BU: Tensor, lengths_B: Tensor) -> Tensor:
+        labels_BU = ids_BU[:, : int(lengths_B.max())].clamp(min=0)
+        logits = output.logits_of(labels_BU)
+        return rnnt_loss(logits, labels_BU, output.frames_B, lengths_B, blank, "none")
+
+    losses = [
+        checkpoint(loss, target.ids_BHU[:, h], target.lengths_BH[:, h], use_reentrant=False)
+        for h in range(target.scores_BH.shape[1])
+    ]
+    if not losses:
+        return output.encoder_BTJ.sum((1, 2)) * 0.0
+    return hypotheses_nll(torch.stack(losses, dim=1), target, reduction="none")
 
 
 def _hidden_terms(output: StudentOutput, batch: Batch, weights: LossSettings) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ TARGETS = {
     "hidden_mse": "hidden",
     "hidden_codes": "hidden",
     "full_sum": "full_sum",
+    "hypotheses": "hypotheses",
 }
 """The cached target that a term of the loss is made of, by the term's name."""
 
@@ -73,6 +74,10 @@ class LossSettings(Settings):
 
     full_sum: float = Field(default=0.0, ge=0)
     """Distance of log P(transcript) from the cache's ``full_sum``, nats per utterance."""
+
+    hypotheses: float = Field(default=0.0, ge=0)
+    """RNN-T loss of the cache's ``hypotheses``, each weighted by its probability among them, nats
+    per utterance. A lattice of each is computed in both directions, one after the other."""
 
     rnnt_in_band: bool = False
     """Confine the RNN-T loss to alignments within the band of the cached ``lattice``, where that

@@ -10,14 +10,22 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from kdcache.batch import ScoreBatch, VectorBatch, to_device
+from kdcache.batch import Batch, HypothesesBatch, ScoreBatch, VectorBatch, to_device
 from kdcache.cli.main import main
-from kdcache.codec import ScoreRecord, VectorRecord
+from kdcache.codec import HypothesesRecord, ScoreRecord, VectorRecord, make_codec
 from kdcache.errors import ConfigError, SpecMismatchError, TeacherError
 from kdcache.extract import ExtractConfig, prepare
-from kdcache.loss import codebook_cross_entropy, full_sum_distance, vector_mse
+from kdcache.loss import (
+    codebook_cross_entropy,
+    full_sum_distance,
+    hypotheses_nll,
+    hypothesis_weights,
+    vector_mse,
+)
 from kdcache.store import convert, open_cache, verify
 from kdcache.stream import stream_cache
+from kdcache.target.full_sum import likelihood_of
+from kdcache.target.hypotheses import HypothesesTarget
 from tests.unit.extract.extract_fakes import (
     ADAPTER,
     WIDTH,
@@ -33,7 +41,11 @@ if TYPE_CHECKING:
     from kdcache.store import Cache
 
 LENGTHS = [4000, 8000, 12000, 6000]
-TARGETS: list[Any] = ["full_sum", {"kind": "hidden", "codec": {"name": "codebooks", "count": 2}}]
+TARGETS: list[Any] = [
+    "full_sum",
+    {"kind": "hypotheses", "n": 3, "max_symbols": 2},
+    {"kind": "hidden", "codec": {"name": "codebooks", "count": 2}},
+]
 
 
 def config(place: Path, cache: str = "zarr", **changes: Any) -> ExtractConfig:
@@ -64,8 +76,13 @@ def caches(place: Path) -> dict[str, Cache]:
 def test_a_batch_has_what_the_losses_take(caches: dict[str, Cache], layout: str) -> None:
     cache = caches[layout]
     assert verify(cache.location) == []
-    (batch,) = stream_cache(cache, batch_seconds=100, shuffle=False)
-    batch = to_device(batch, "cpu")
+    batches = list(stream_cache(cache, batch_seconds=100, shuffle=False))
+    assert sum(len(batch) for batch in batches) == len(LENGTHS)
+    for batch in batches:
+        _check_batch(cache, to_device(batch, "cpu"))
+
+
+def _check_batch(cache: Cache, batch: Batch) -> None:
     score, hidden = batch.targets["full_sum"], batch.targets["hidden"]
     assert isinstance(score, ScoreBatch)
     assert isinstance(hidden, VectorBatch)
@@ -80,11 +97,57 @@ def test_a_batch_has_what_the_losses_take(caches: dict[str, Cache], layout: str)
         assert np.array_equal(hidden.values_BTD[row, :frames], vectors.values_TD)
         assert np.array_equal(hidden.codes_BTQ[row, :frames], vectors.codes_TQ)
         assert (hidden.codes_BTQ[row, frames:] == -1).all()
+    _check_hypotheses(cache, batch)
     student = torch.zeros(*hidden.values_BTD.shape[:2], 2, 256)
     entropy = codebook_cross_entropy(student, hidden, "none")
     assert entropy.tolist() == pytest.approx((hidden.lengths_B * 2 * np.log(256)).tolist())
     assert vector_mse(hidden.values_BTD, hidden).item() == 0
     assert full_sum_distance(-score.scores_B, score).item() == 0
+
+
+def _check_hypotheses(cache: Cache, batch: Batch) -> None:
+    lists = batch.targets["hypotheses"]
+    assert isinstance(lists, HypothesesBatch)
+    for row, name in enumerate(batch.ids):
+        record = cache[name]["hypotheses"]
+        assert isinstance(record, HypothesesRecord)
+        count = int(lists.counts_B[row])
+        assert count == len(record.scores_H) == 3
+        assert np.array_equal(lists.scores_BH[row, :count], record.scores_H)
+        for h, labels in enumerate(record.sequences()):
+            length = int(lists.lengths_BH[row, h])
+            assert lists.ids_BHU[row, h, :length].tolist() == labels.tolist()
+            assert (lists.ids_BHU[row, h, length:] == -1).all()
+    weights = hypothesis_weights(lists)
+    expected = (weights * -lists.scores_BH).sum(1)
+    torch.testing.assert_close(hypotheses_nll(-lists.scores_BH, lists, reduction="none"), expected)
+
+
+def test_a_ctc_teacher_gives_them_as_well(tmp_path: Path) -> None:
+    save_fake_teacher(tmp_path / "teacher", kind="ctc")
+    save_corpus(tmp_path / "wav", LENGTHS)
+    cache = extract_here(config(tmp_path))
+    assert len(cache) == len(LENGTHS)
+    for name in cache:
+        score, lists = cache[name]["full_sum"], cache[name]["hypotheses"]
+        assert isinstance(score, ScoreRecord)
+        assert isinstance(lists, HypothesesRecord)
+        assert (np.diff(lists.scores_H) <= 0).all()
+        outside = cache.catalogue["fidelity.hypotheses.mass_outside"].to_numpy()
+        assert (outside < 1).all()
+
+
+def test_the_transcript_is_as_probable_as_target_or_hypothesis(place: Path) -> None:
+    """The score of a hypothesis is what full_sum says where it is the transcript."""
+    teacher = FakeTeacher(place / "teacher")
+    samples = np.random.default_rng(0).normal(0, 0.1, 4000).astype(np.float32)
+    codec = make_codec("hypotheses", {"name": "fp32"})
+    (output,) = teacher.forward([samples], [(1,)])
+    record = codec.decode(HypothesesTarget(n=2, max_symbols=2).reduce(output, codec).columns)
+    assert isinstance(record, HypothesesRecord)
+    labels = tuple(record.sequences()[0].tolist())
+    (output,) = teacher.forward([samples], [labels])
+    assert likelihood_of(output) == pytest.approx(record.scores_H[0], rel=1e-5)
 
 
 def test_both_layouts_hold_the_same(caches: dict[str, Cache]) -> None:
@@ -108,6 +171,8 @@ def test_inspect_shows_them(caches: dict[str, Cache]) -> None:
     text = " ".join(run.output.split())
     assert "codec codebooks, count 2, table additive" in text
     assert "nats_per_label" in text
+    assert "hypotheses, beam 8, max_symbols 2, n 3" in text
+    assert "mass_outside" in text
     assert max(map(len, run.output.splitlines())) <= 100
     run = CliRunner().invoke(main, ["inspect", caches["zarr"].location, "--json"])
     found = {target["name"]: target for target in json.loads(run.output)["targets"]}
@@ -119,11 +184,13 @@ def test_inspect_shows_them(caches: dict[str, Cache]) -> None:
 
 def test_compare_tells_how_far_two_caches_are(place: Path, caches: dict[str, Cache]) -> None:
     vectors = {"kind": "hidden", "codec": {"name": "fp16"}}
-    other = extract_here(config(place, "zarr-exact", targets=["full_sum", vectors]))
+    fewer = {"kind": "hypotheses", "n": 1, "max_symbols": 2}
+    other = extract_here(config(place, "zarr-exact", targets=["full_sum", fewer, vectors]))
     run = CliRunner().invoke(main, ["compare", other.location, caches["zarr"].location])
     assert run.exit_code == 0, run.output
     assert "4 utterances" in run.output
     assert "(nats)" in run.output
+    assert "best hypothesis of 0 % of utterances" in run.output
 
 
 def test_the_codebooks_are_trained_once(

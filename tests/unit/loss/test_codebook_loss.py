@@ -95,8 +95,8 @@ def test_bad_input_is_one_sentence(student: Tensor, target: VectorBatch) -> None
         codebook_cross_entropy(student[:, :, :1], target)
     with pytest.raises(InputError, match="at least as many frames"):
         codebook_cross_entropy(student[:, :2], target)
+    codes = torch.full((3, 4, 2), 6)
     with pytest.raises(InputError, match=r"has entry 6 of a codebook, the student logits for 6"):
-        codes = torch.full((3, 4, 2), 6)
         codebook_cross_entropy(student[..., :6], replace(target, codes_BTQ=codes))
     with pytest.raises(ConfigError, match="reduction is 'total'"):
         codebook_cross_entropy(student, target, "total")  # type: ignore[arg-type]

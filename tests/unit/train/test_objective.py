@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from kdcache.batch import Batch, ScoreBatch, VectorBatch
+from kdcache.batch import Batch, HypothesesBatch, ScoreBatch, VectorBatch
 from kdcache.errors import ConfigError, SpecMismatchError
 from kdcache.lattice import BandRule, rnnt_loss
 from kdcache.lattice.banded import at_band
-from kdcache.loss import collapse_lattice, lattice_kl, vector_mse
+from kdcache.loss import collapse_lattice, hypothesis_weights, lattice_kl, vector_mse
 from kdcache.student import StudentOutput
 from kdcache.train.objective import loss_terms
 from kdcache.train.settings import LossSettings, TrainSettings
@@ -182,6 +182,57 @@ def test_hidden_states_ask_for_their_heads() -> None:
             TrainSettings(out="o", data=data, loss={term: 1.0})
         settings = TrainSettings(out="o", data=data, loss={term: 1.0}, student={head: 4})
         assert settings.targets() == ("hidden",)
+
+
+def test_hypotheses_are_learnt_as_transcripts_would_be() -> None:
+    """Against one RNN-T loss after the other, without padding, in value and gradient."""
+    output, batch, _ = make(width=None)
+    embed = torch.randn(7, 4, generator=torch.Generator().manual_seed(4)).requires_grad_()
+
+    def predict(labels_BU: Tensor) -> Tensor:
+        start = torch.full((len(labels_BU), 1), BLANK)
+        return embed[torch.cat([start, labels_BU], dim=1)]
+
+    output = replace(output, predict=predict)
+    found = [[[1, 2, 3], []], [[4], [2, 2]], [[5, 1], []]]
+    counts = torch.tensor([2, 2, 1])
+    scores = torch.tensor([[-1.0, -2.0], [-0.5, -0.5], [-3.0, 0.0]])
+    lengths = torch.tensor([[len(labels) for labels in lists] for lists in found])
+    ids = torch.full((3, 2, 3), -1)
+    for row, lists in enumerate(found):
+        for h, labels in enumerate(lists):
+            ids[row, h, : len(labels)] = torch.tensor(labels)
+    target = HypothesesBatch(scores, ids, lengths, counts)
+    batch = replace(batch, targets={"hypotheses": target})
+    terms = loss_terms(output, batch, BLANK, LossSettings(rnnt=0, hypotheses=1.0))
+    assert terms.keys() == {"hypotheses"}
+
+    weights = hypothesis_weights(target)
+    expected = torch.zeros(3)
+    for row, lists in enumerate(found):
+        for h, labels in enumerate(lists[: int(counts[row])]):
+            label_1U = torch.tensor([labels], dtype=torch.long).reshape(1, -1)
+            frames = output.frames_B[row : row + 1]
+            encoder = output.encoder_BTJ[row : row + 1, : int(frames)]
+            logits = output.joint(predict(label_1U)[:, None], encoder[:, :, None])
+            length = torch.tensor([len(labels)])
+            nll = rnnt_loss(logits, label_1U, frames, length, BLANK, "none")
+            expected[row] = expected[row] + weights[row, h] * nll[0]
+    torch.testing.assert_close(terms["hypotheses"], expected)
+    leaves = [output.encoder_BTJ, embed]
+    one, other = (torch.autograd.grad(x.sum(), leaves) for x in (terms["hypotheses"], expected))
+    torch.testing.assert_close(one, other)
+
+
+def test_a_batch_without_hypotheses_has_nothing_to_learn() -> None:
+    output, batch, _ = make(width=None)
+    empty = torch.zeros(3, 0, dtype=torch.long)
+    target = HypothesesBatch(empty.float(), empty[..., None], empty, torch.zeros(3).long())
+    batch = replace(batch, targets={"hypotheses": target})
+    terms = loss_terms(output, batch, BLANK, LossSettings(rnnt=0, hypotheses=1.0))
+    assert terms["hypotheses"].tolist() == [0.0, 0.0, 0.0]
+    (grad,) = torch.autograd.grad(terms["hypotheses"].sum(), [output.encoder_BTJ])
+    assert (grad == 0).all()
 
 
 def test_only_terms_have_weights() -> None:
