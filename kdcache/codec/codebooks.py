@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 ENTRIES = 256
 """E: an index is a byte."""
 
-MOST = 64
-"""Codebooks that there may be."""
+MOST = 32
+"""Codebooks that there may be: the products of their entries with each other take 268 MB."""
 
 _KIND = "additive"
 _LARGEST = 127

@@ -30,7 +30,7 @@ class CodebookVectorCodec:
     """Column ``codes`` uint8 (T, Q). Bound: what the very record loses, since no other is known.
 
     Attributes:
-        count: Q, 1 to 64.
+        count: Q, 1 to 32.
         table: the codebooks; ``None`` where they are still to be trained.
     """
 
@@ -56,7 +56,10 @@ class CodebookVectorCodec:
             ConfigError: there are none yet, or the table is none.
         """
         if self.table is None:
-            raise ConfigError("codebooks are to be trained on a teacher's vectors first")
+            raise ConfigError(
+                "codebooks are to be trained on a teacher's vectors first, as extraction does; to "
+                "pack a cache that is there, give their table"
+            )
         if not isinstance(self.table, dict):
             raise ConfigError(f"table is {self.table!r}; expected codebooks, or nothing.")
         return Codebooks.from_dict(self.table)

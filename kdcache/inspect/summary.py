@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from kdcache.store import Cache
     from kdcache.types import TargetSpec
 
+_LONGEST = 256
+"""Characters of a setting that people may want to read."""
+
 _MEASURE = "fidelity."
 _ROWS_COLUMNS = ("logp", "values", "codes", "scores")
 
@@ -22,7 +26,8 @@ class TargetSummary:
     """One target of a cache.
 
     Attributes:
-        name, kind, record, settings, codec: as in its ``TargetSpec``.
+        name, kind, record, settings, codec: as in its ``TargetSpec``; of a table that is part
+            of the codec's settings its digest.
         bytes: of its columns' contents, containers left out.
         fidelity: by measure. Those named ``…_max`` are the largest of all utterances; the
             others are means over all nodes, frames or tokens of the cache, that is, over
@@ -120,10 +125,19 @@ def _summarise_target(cache: Cache, target: TargetSpec) -> TargetSummary:
         kind=target.kind,
         record=target.record,
         settings=target.settings,
-        codec=target.codec,
+        codec={name: without_tables(value) for name, value in target.codec.items()},
         bytes=sum(_column_bytes(cache, name) for name in own),
         fidelity=_fidelity(cache, target.name),
     )
+
+
+def without_tables(setting: Any) -> Any:
+    """A codec's setting, with a digest in the place of arrays that were written as text."""
+    if isinstance(setting, dict):
+        return {name: without_tables(value) for name, value in setting.items()}
+    if isinstance(setting, str) and len(setting) > _LONGEST:
+        return f"sha256:{hashlib.sha256(setting.encode()).hexdigest()}"
+    return setting
 
 
 def _column_bytes(cache: Cache, name: str) -> int:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from kdcache.teacher.protocol import LatticeLogits
 
 
+_AT_ONCE = 16
+"""Sequences whose forward variables are in memory at once."""
+
+
 def lattice_likelihood(
     lattice: LatticeLogits, tokens: Sequence[int], budget: int = LOGIT_BUDGET
 ) -> float:
@@ -73,17 +77,10 @@ def ctc_likelihoods(
         raise TeacherOutputError(f"The tokens are no labels of {vocabulary} classes with blank.")
     classes_C = torch.tensor([blank, *labels], device=logits_TV.device)
     logp_TC = _log_probabilities_of(logits_TV, classes_C, budget)
-    place = {label: column for column, label in enumerate(labels, 1)}
-    flat = [place[token] for tokens in sequences for token in tokens]
-    nll_N = ctc_loss(
-        logp_TC.double()[:, None].expand(-1, len(sequences), -1),
-        torch.tensor(flat, dtype=torch.long, device=logits_TV.device),
-        torch.full((len(sequences),), len(logits_TV)),
-        torch.tensor([len(tokens) for tokens in sequences]),
-        reduction="none",
-    )
-    found: list[float] = (-nll_N).tolist()
-    return found
+    column = {label: place for place, label in enumerate(labels, 1)}
+    spelt = [[column[token] for token in tokens] for tokens in sequences]
+    groups = (spelt[at : at + _AT_ONCE] for at in range(0, len(spelt), _AT_ONCE))
+    return [score for group in groups for score in _ctc_forward(logp_TC.double(), group)]
 
 
 def token_likelihood(logits_UV: Tensor, tokens: Sequence[int], end: int) -> float:
@@ -106,6 +103,20 @@ def token_likelihood(logits_UV: Tensor, tokens: Sequence[int], end: int) -> floa
     pairs = zip(torch.split(logits_UV, rows), torch.split(next_U1, rows), strict=True)
     logp_U1 = torch.cat([log_probabilities(block).gather(-1, at) for block, at in pairs])
     return float(logp_U1.double().sum())
+
+
+def _ctc_forward(logp_TC: Tensor, sequences: Sequence[Sequence[int]]) -> list[float]:
+    """log P of each of some sequences of columns, of which the first is blank."""
+    flat = [token for tokens in sequences for token in tokens]
+    nll_N = ctc_loss(
+        logp_TC[:, None].expand(-1, len(sequences), -1),
+        torch.tensor(flat, dtype=torch.long, device=logp_TC.device),
+        torch.full((len(sequences),), len(logp_TC)),
+        torch.tensor([len(tokens) for tokens in sequences]),
+        reduction="none",
+    )
+    found: list[float] = (-nll_N).tolist()
+    return found
 
 
 def _log_probabilities_of(logits_TV: Tensor, classes_C: Tensor, budget: int) -> Tensor:

@@ -188,14 +188,14 @@ def _vectors(draw: Any) -> Record:
 def _scores(draw: Any) -> Record:
     from hypothesis import strategies as st
 
-    score = draw(st.floats(-1e30, 0, width=32) | st.just(float("-inf")))
+    score = draw(st.floats(-(2.0**100), 0, width=32) | st.just(float("-inf")))
     return ScoreRecord(np.array([score], np.float32))
 
 
 def _hypotheses(draw: Any) -> Record:
     from hypothesis import strategies as st
 
-    score = st.floats(-1e30, 0, width=32) | st.just(float("-inf"))
+    score = st.floats(-(2.0**100), 0, width=32) | st.just(float("-inf"))
     scores_H = sorted(draw(st.lists(score, max_size=5)), reverse=True)
     ids = st.lists(st.integers(0, 65_533), max_size=6)
     found = [draw(ids) for _ in scores_H]

@@ -176,6 +176,8 @@ def test_inspect_shows_them(caches: dict[str, Cache]) -> None:
     assert max(map(len, run.output.splitlines())) <= 100
     run = CliRunner().invoke(main, ["inspect", caches["zarr"].location, "--json"])
     found = {target["name"]: target for target in json.loads(run.output)["targets"]}
+    assert len(run.output) < 20_000  # the codebooks are named, not printed
+    assert found["hidden"]["codec"]["table"]["entries"].startswith("sha256:")
     each = caches["zarr"].catalogue["fidelity.full_sum.nats_per_label"].to_numpy()
     assert found["full_sum"]["fidelity"]["nats_per_label"] == pytest.approx(each.mean())
     assert found["full_sum"]["bytes"] == 4 * len(each)
@@ -209,6 +211,17 @@ def test_other_codebooks_than_the_caches_are_refused(place: Path, caches: dict[s
     asked = [{"kind": "hidden", "codec": {"name": "codebooks", "count": 3}}]
     with pytest.raises(SpecMismatchError, match="with count 2 in the cache, .* count 3 was asked"):
         prepare(config(place, targets=asked))
+
+
+def test_codebooks_of_ones_own_are_told_apart_in_a_line(
+    place: Path, caches: dict[str, Cache]
+) -> None:
+    codec = json.loads(json.dumps(caches["zarr"].spec.target("hidden").codec))
+    assert prepare(config(place, targets=[*TARGETS[:2], {"kind": "hidden", "codec": codec}]))
+    codec["table"]["entries"] = "AAAA" + codec["table"]["entries"][4:]
+    with pytest.raises(SpecMismatchError, match=r"codec\.table\.entries is ") as caught:
+        prepare(config(place, targets=[*TARGETS[:2], {"kind": "hidden", "codec": codec}]))
+    assert len(str(caught.value)) < 600
 
 
 def test_codebooks_are_of_vectors(place: Path) -> None:
