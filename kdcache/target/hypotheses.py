@@ -3,15 +3,14 @@
 A beam search finds them, over CTC posteriors or over the transducer. What it counts on the way
 is less than a sequence's probability, by what fell out of the beam; so each that is in the beam
 at the end is given its whole log P(y | x), over all alignments, the same number that target
-``full_sum`` keeps of the transcript, and the n best of these are kept. Of a transducer that
-multiplies out a lattice for each of them, which is most of the work.
+``full_sum`` keeps of the transcript, and the n best of these are kept.
 
 Shapes: H hypotheses.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,9 +20,10 @@ from kdcache.codec.records import HypothesesRecord
 from kdcache.errors import ConfigError
 from kdcache.target.checks import check_ids, check_rows, check_scores_offered, given
 from kdcache.target.ctc_beam import ctc_beam_search
-from kdcache.target.likelihood import ctc_likelihoods, lattice_likelihood
+from kdcache.target.likelihood import ctc_likelihoods
+from kdcache.target.prefixes import sequence_likelihoods
 from kdcache.target.protocol import Reduced
-from kdcache.target.transducer_beam import states_after, transducer_beam_search
+from kdcache.target.transducer_beam import transducer_beam_search
 from kdcache.types import TeacherKind
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from kdcache.codec.protocol import RecordCodec
     from kdcache.target.beam import Labels
-    from kdcache.teacher.protocol import LatticeLogits, TeacherOutput
+    from kdcache.teacher.protocol import TeacherOutput
     from kdcache.types import TeacherSpec
 
 WIDEST = 1024
@@ -121,20 +121,14 @@ class HypothesesTarget:
     def _scores(self, output: TeacherOutput, found: Sequence[Labels]) -> np.ndarray:
         """log P of each, float32."""
         if output.lattice is not None:
-            scores = [_likelihood(output.lattice, labels) for labels in found]
+            predictor = given(output.lattice.predictor, self.kind)
+            scores = sequence_likelihoods(output.lattice, predictor, found)
         elif found:
             logits_TV = given(output.frame_logits_TV, self.kind)
             scores = ctc_likelihoods(logits_TV, found, given(output.blank, self.kind))
         else:
             scores = []
         return np.array(scores, np.float32)
-
-
-def _likelihood(lattice: LatticeLogits, labels: Labels) -> float:
-    """log P of other labels than those that a lattice is conditioned on."""
-    assert lattice.predictor is not None
-    states_UJ = states_after(lattice.predictor, labels)
-    return lattice_likelihood(replace(lattice, decoder_UJ=states_UJ), labels)
 
 
 def _record(found: Sequence[Labels], scores_H: np.ndarray) -> HypothesesRecord:

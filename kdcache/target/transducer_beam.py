@@ -50,17 +50,6 @@ def transducer_beam_search(
     return best(found, beam)
 
 
-def states_after(predictor: Predictor, labels: Sequence[int]) -> Tensor:
-    """Outputs of the prediction network before and after each label: (U+1, J)."""
-    output_1J, state = predictor.start()
-    outputs = [output_1J]
-    for label in labels:
-        label_1 = torch.tensor([label], device=output_1J.device)
-        output_1J, state = predictor.step(label_1, state)
-        outputs.append(output_1J)
-    return torch.cat(outputs)
-
-
 class _Network:
     """Outputs and states of the prediction network for the label sequences that are in play."""
 

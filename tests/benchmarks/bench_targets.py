@@ -11,6 +11,7 @@ trained on other frames than those that are measured. CTC posteriors are simulat
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ from kdcache.codec import VectorRecord, make_codec
 from kdcache.target.codebooks import train_codebooks
 from kdcache.target.ctc_beam import ctc_beam_search
 from kdcache.target.likelihood import ctc_likelihoods, lattice_likelihood
+from kdcache.target.prefixes import sequence_likelihoods
 from kdcache.target.transducer_beam import transducer_beam_search
 from kdcache.teacher.protocol import LatticeLogits
 
@@ -118,7 +120,12 @@ def transducer_rows(args: argparse.Namespace) -> list[Row]:
     seconds = LARGE["frames"] * FRAME_SECONDS
     scoring = best_of(1, lambda: lattice_likelihood(lattice, tokens))
     searching = best_of(1, lambda: transducer_beam_search(lattice, predictor, BEAM, 5))
+    changed = [(*tokens[:at], tokens[at] + 100, *tokens[at + 1 :]) for at in range(5, 75, 10)]
+    short = replace(lattice, encoder_TJ=lattice.encoder_TJ[:50])
+    together = best_of(1, lambda: sequence_likelihoods(short, predictor, [tokens, *changed]))
+    alone = best_of(1, lambda: lattice_likelihood(short, tokens)) * BEAM
     return [
+        Row("hypotheses.transducer.score", together, "s", "a lattice for each", alone / together),
         Row("full_sum.memory", memory, "MB", "the utterance's lattice", whole / memory),
         Row("full_sum.transducer", seconds / scoring, "× real time per core"),
         Row("hypotheses.transducer.search", seconds / searching, "× real time per core"),

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from kdcache.target.likelihood import lattice_likelihood
-from kdcache.target.transducer_beam import states_after
 from kdcache.teacher.protocol import LatticeLogits, TeacherOutput
 from kdcache.types import TeacherKind, TeacherSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from kdcache.teacher.protocol import Predictor
 
 
 def table_lattice(logits_TUV: Tensor, blank: int) -> LatticeLogits:
@@ -73,6 +74,16 @@ def spec() -> Callable[..., TeacherSpec]:
         )
 
     return make
+
+
+def states_after(predictor: Predictor, labels: Sequence[int]) -> Tensor:
+    """Outputs of a prediction network before and after each label, one by one: (U+1, J)."""
+    output_1J, state = predictor.start()
+    outputs = [output_1J]
+    for label in labels:
+        output_1J, state = predictor.step(torch.tensor([label]), state)
+        outputs.append(output_1J)
+    return torch.cat(outputs)
 
 
 class ToyTransducer:

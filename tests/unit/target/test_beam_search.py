@@ -15,8 +15,8 @@ from kdcache.errors import TeacherOutputError
 from kdcache.target.beam import best, log_add, lowest_kept
 from kdcache.target.ctc_beam import ctc_beam_search
 from kdcache.target.likelihood import ctc_likelihoods
-from kdcache.target.transducer_beam import states_after, transducer_beam_search
-from tests.unit.target.conftest import ToyTransducer
+from kdcache.target.transducer_beam import transducer_beam_search
+from tests.unit.target.conftest import ToyTransducer, states_after
 from tests.unit.target.test_likelihood import ctc_truth, logits
 
 if TYPE_CHECKING:

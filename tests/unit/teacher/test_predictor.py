@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from kdcache.target.full_sum import likelihood_of
-from kdcache.target.transducer_beam import states_after, transducer_beam_search
+from kdcache.target.transducer_beam import transducer_beam_search
 from kdcache.teacher.transducer import LstmPredictor
+from tests.unit.target.conftest import states_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
