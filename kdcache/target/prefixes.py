@@ -74,7 +74,7 @@ def prefix_states(predictor: Predictor, prefixes: Sequence[Labels]) -> Tensor:
         prefixes: as of this module's head.
     """
     output_1J, state = predictor.start()
-    outputs, before = [output_1J], {(): 0}
+    outputs, before = [output_1J], dict.fromkeys(prefixes[:1], 0)
     for length in range(1, len(prefixes[-1]) + 1):
         own = [prefix for prefix in prefixes if len(prefix) == length]
         parents = torch.tensor([before[p[:-1]] for p in own], device=output_1J.device)
