@@ -100,8 +100,8 @@ class TargetSpec:
     Attributes:
         name: unique within the cache; columns are named ``<name>.<array>``.
         kind: a registered kind of target, such as ``lattice``.
-        record: the kind of record that it decodes to: ``lattice``, ``posterior`` or
-            ``vector`` (``kdcache.codec.records``).
+        record: the kind of record that it decodes to: ``lattice``, ``posterior``, ``vector``,
+            ``score`` or ``hypotheses`` (``kdcache.codec.records``).
         settings: what to keep, for example ``{"top_k": 8}``.
         codec: how it is packed: ``{"name": "log8", …}``.
     """

@@ -7,7 +7,10 @@ per utterance (``reduction="none"``), their sum or their mean. None of them hide
 from __future__ import annotations
 
 from kdcache.loss.classes import Nodes
+from kdcache.loss.codebooks import codebook_cross_entropy
 from kdcache.loss.divergence import class_kl
+from kdcache.loss.full_sum import full_sum_distance
+from kdcache.loss.hypotheses import hypotheses_nll, hypothesis_weights
 from kdcache.loss.lattice import TransducerKDLoss, lattice_kl, transducer_kd_loss
 from kdcache.loss.live import collapse_lattice, full_lattice_kl, live_lattice_kl
 from kdcache.loss.normalise import LatticeNormalise, SequenceNormalise
@@ -22,8 +25,12 @@ __all__ = [
     "SequenceNormalise",
     "TransducerKDLoss",
     "class_kl",
+    "codebook_cross_entropy",
     "collapse_lattice",
     "full_lattice_kl",
+    "full_sum_distance",
+    "hypotheses_nll",
+    "hypothesis_weights",
     "lattice_kl",
     "live_lattice_kl",
     "posterior_kl",

@@ -25,8 +25,8 @@ from kdcache.stream.pad import clear_padding, pad, widest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from kdcache.batch import TargetBatch
     from kdcache.codec import RecordCodec
-    from kdcache.stream.collate import TargetBatch
 
     Columns = Mapping[str, np.ndarray]
 

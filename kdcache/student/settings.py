@@ -46,6 +46,14 @@ class StudentSettings(Settings):
     """An auxiliary CTC projection of the encoder: it steadies training, and gives a later
     cache its encoder logits."""
 
+    hidden_head: int = Field(default=0, ge=0)
+    """Width of the teacher's hidden states, onto which the encoder's are projected to learn from
+    them; 0 for none. Only training uses it."""
+
+    codebook_head: int = Field(default=0, ge=0)
+    """How many codebooks the teacher's hidden states were packed by, whose entries are predicted
+    from the encoder's; 0 for none. Only training uses it."""
+
     @model_validator(mode="after")
     def _divisible(self) -> StudentSettings:
         if self.hidden % self.heads:

@@ -9,6 +9,16 @@ from pydantic import Field, model_validator
 from kdcache.config import ConfigLocation, ConfigPath, Settings
 from kdcache.student.settings import StudentSettings
 
+TARGETS = {
+    "lattice_kl": "lattice",
+    "encoder_kl": "encoder_logits",
+    "hidden_mse": "hidden",
+    "hidden_codes": "hidden",
+    "full_sum": "full_sum",
+    "hypotheses": "hypotheses",
+}
+"""The cached target that a term of the loss is made of, by the term's name."""
+
 
 class DataSettings(Settings):
     """What the student learns from: a cache, or a bare corpus where there is no teacher."""
@@ -53,6 +63,21 @@ class LossSettings(Settings):
 
     ctc: float = Field(default=0.0, ge=0)
     """CTC loss of the auxiliary head; needs ``student.ctc_head``."""
+
+    hidden_mse: float = Field(default=0.0, ge=0)
+    """Squared error of the projected encoder against the cache's ``hidden``, mean over its
+    channels and summed over frames; needs ``student.hidden_head``."""
+
+    hidden_codes: float = Field(default=0.0, ge=0)
+    """Cross-entropy of the entries of the codebooks that the cache's ``hidden`` was packed by,
+    nats summed over codebooks and frames; needs ``student.codebook_head``."""
+
+    full_sum: float = Field(default=0.0, ge=0)
+    """Distance of log P(transcript) from the cache's ``full_sum``, nats per utterance."""
+
+    hypotheses: float = Field(default=0.0, ge=0)
+    """RNN-T loss of the cache's ``hypotheses``, each weighted by its probability among them, nats
+    per utterance. A lattice of each is computed in both directions, one after the other."""
 
     rnnt_in_band: bool = False
     """Confine the RNN-T loss to alignments within the band of the cached ``lattice``, where that
@@ -151,11 +176,16 @@ class TrainSettings(Settings):
             )
         if (self.loss.encoder_kl or self.loss.ctc) and not self.student.ctc_head:
             raise ValueError("should have student.ctc_head: true for loss.ctc or loss.encoder_kl")
-        if (self.loss.lattice_kl or self.loss.encoder_kl) and self.data.cache is None:
-            raise ValueError("should have data.cache for loss.lattice_kl or loss.encoder_kl")
+        if self.loss.hidden_mse and not self.student.hidden_head:
+            raise ValueError("should have student.hidden_head: <width> for loss.hidden_mse")
+        if self.loss.hidden_codes and not self.student.codebook_head:
+            raise ValueError("should have student.codebook_head: <count> for loss.hidden_codes")
+        if self.targets() and self.data.cache is None:
+            asked = " or ".join(f"loss.{name}" for name in self.loss.weights() if name in TARGETS)
+            raise ValueError(f"should have data.cache for {asked}")
         return self
 
     def targets(self) -> tuple[str, ...]:
         """Names of the cached targets that the loss needs."""
-        wanted = {"lattice": self.loss.lattice_kl, "encoder_logits": self.loss.encoder_kl}
-        return tuple(name for name, weight in wanted.items() if weight)
+        weights = self.loss.weights()
+        return tuple(dict.fromkeys(target for name, target in TARGETS.items() if name in weights))

@@ -24,6 +24,8 @@ CODECS = [
     ("posterior", {"name": "fp16"}),
     ("vector", {"name": "int8"}),
     ("vector", {"name": "fp16"}),
+    ("score", {"name": "fp32"}),
+    ("hypotheses", {"name": "fp32"}),
 ]
 
 
