@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import pyarrow.compute as pc
 
 from kdcache.corpus import decode_flac, load_audio, read_manifest, resample
 from kdcache.errors import ConfigError, ManifestError, TokenizerError, did_you_mean
+from kdcache.stream.buffers import Buffers
 from kdcache.stream.collate import collate
 from kdcache.stream.packed import collate_packed
 from kdcache.types import canonical_json, fingerprint_of
@@ -138,6 +140,7 @@ class CacheSource:
         if tokenizer is not None:
             check_tokenizer(cache, tokenizer)
         self._sample_rate = sample_rate or cache.spec.teacher.sample_rate
+        self._buffers = Buffers()
         table = cache.catalogue
         self._ids, self._texts = table.column("id"), table.column("text")
         self._tokens = table.column("tokens")
@@ -152,22 +155,23 @@ class CacheSource:
     def load(self, row: int) -> Example:
         """The utterance of ``row`` with its targets, checksums verified."""
         records = {name: self._cache.read_target(row, name) for name in self._targets}
-        return replace(self._bare(row), targets=records)
+        return replace(self._bare([row])[0], targets=records)
 
     def load_batch(self, rows: Sequence[int]) -> Batch:
         """Utterances with their targets, decoded straight into the batch."""
-        parts = [self._cache.read_packed(row, self._targets) for row in rows]
+        packed = self._cache.read_packed_rows(rows, self._targets)
         targets = {
-            name: collate_packed(self._cache.codec(name), [part[name] for part in parts])
-            for name in self._targets
+            name: collate_packed(self._cache.codec(name), parts, self._buffers.empty)
+            for name, parts in packed.items()
         }
-        return collate([self._bare(row) for row in rows], targets)
+        return collate(self._bare(rows), targets)
 
-    def _bare(self, row: int) -> Example:
-        """The utterance without its targets."""
-        tokens = np.array(self._tokens[row].as_py(), np.int64)
-        name, text = self._ids[row].as_py(), self._texts[row].as_py()
-        return Example(name, text, tokens, self._samples(row))
+    def _bare(self, rows: Sequence[int]) -> list[Example]:
+        """The utterances without their targets."""
+        ids, texts = self._ids.take(rows).to_pylist(), self._texts.take(rows).to_pylist()
+        tokens = _int64_lists(self._tokens.take(rows))
+        own = zip(ids, texts, tokens, map(self._samples, rows), strict=True)
+        return [Example(*fields) for fields in own]
 
     def _samples(self, row: int) -> np.ndarray | None:
         if self._audio is not None:
@@ -221,6 +225,14 @@ def _check_targets(cache: Cache, names: Sequence[str]) -> tuple[str, ...]:
                 f"{', '.join(known)}.{did_you_mean(name, known)}"
             )
     return tuple(names)
+
+
+def _int64_lists(lists: pa.ChunkedArray) -> list[np.ndarray]:
+    """The lists as arrays."""
+    values = [chunk.flatten().to_numpy() for chunk in lists.chunks]
+    joined = np.concatenate([np.empty(0, np.int64), *values])
+    ends = np.cumsum(pc.list_value_length(lists).to_numpy()).tolist()
+    return [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _blocks(ids: pa.ChunkedArray) -> Iterator[list[str]]:
