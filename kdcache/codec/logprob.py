@@ -129,7 +129,7 @@ class Fp16LogProb:
 
     def decode(self, codes: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """float32 (..., C), normalised."""
-        logp = np.empty(codes.shape, np.float32) if out is None else out
+        logp: np.ndarray = np.empty(codes.shape, np.float32) if out is None else out
         logp[...] = codes
         logp -= np.maximum(logp.max(axis=-1, keepdims=True), np.float32(self.lowest))
         total = np.exp(logp).sum(axis=-1, keepdims=True, dtype=np.float32)

