@@ -48,6 +48,8 @@ def read_rows(
         DamagedCacheError: something is not what was written. It does not say what, which reading
             row by row does (``Cache.read_columns``).
     """
+    if not rows or not columns:
+        return [[] for _ in columns]
     index_R = np.asarray(rows, np.int64)
     at_RC = np.stack([column.at_N[index_R] for column in columns], axis=1)
     hash_RC = np.stack([column.hash_N[index_R] for column in columns], axis=1)
