@@ -8,7 +8,7 @@ All readers give the same padded batches of the same utterances: each takes pack
 of its container and hands them to the same codec and the same collation, so that what differs
 is the container, its shuffle, its checks, and that our stream knows its codecs and decodes a
 batch at once. Utterances per second of one process, the best of some rounds in which all take
-turns, with the files in the page cache; ``--clock cpu`` counts the seconds that all threads of
+turns, in the thread that asks, with the files in the page cache; ``--clock cpu`` counts the seconds that all threads of
 the process compute, ours and those of peers, whatever else the machine does. Peers that are not
 installed are left out; LitData and streaming ask for packages without a CPU build, so install
 them with ``pip --no-deps`` and add what their imports name.
@@ -127,7 +127,7 @@ def kdcache_reader(folder: Path, layout: str, count: int) -> Epoch:
             for row in range(start, min(start + SHARD, count))
         ]
         writer.commit(f"{start:064x}", packed, (), "bench")
-    stream = stream_cache(open_cache(folder), batch_seconds=SECONDS * BATCH, seed=1)
+    stream = stream_cache(open_cache(folder), batch_seconds=SECONDS * BATCH, seed=1, prefetch=0)
     return lambda _: stream
 
 
