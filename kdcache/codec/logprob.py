@@ -202,18 +202,23 @@ class Log8LogProb:
         logp = np.empty(codes.shape, np.float32) if out is None else out
         rows, classes = math.prod(codes.shape[:-1]), codes.shape[-1]
         codes_RC, logp_RC = codes.reshape(rows, classes), logp.reshape(rows, classes)
-        step = max(1, _BLOCK // max(1, classes))
-        for start in range(0, rows, step):
+        step = min(max(1, _BLOCK // max(1, classes)), rows)
+        indices_RC = np.empty((step, classes), np.intp)
+        for start in range(0, rows, max(1, step)):
             block = slice(start, start + step)
-            self._decode_rows(codes_RC[block], logp_RC[block])
+            self._decode_rows(codes_RC[block], logp_RC[block], indices_RC)
         return logp
 
-    def _decode_rows(self, codes_RC: np.ndarray, logp_RC: np.ndarray) -> None:
+    def _decode_rows(
+        self, codes_RC: np.ndarray, logp_RC: np.ndarray, indices_RC: np.ndarray
+    ) -> None:
         # Of the ways to look up and to add a few numbers, these were measured as the fastest;
         # numpy would turn codes into indices in each lookup anew. No code is off the tables.
-        indices = codes_RC.astype(np.intp)
-        total_R = np.einsum("rc->r", np.take(self._probability, indices, mode="wrap"))
-        np.take(self._table, indices, out=logp_RC, mode="wrap")
+        indices_RC = indices_RC[: len(codes_RC)]
+        indices_RC[...] = codes_RC
+        np.take(self._probability, indices_RC, out=logp_RC, mode="wrap")
+        total_R = np.einsum("rc->r", logp_RC)
+        np.take(self._table, indices_RC, out=logp_RC, mode="wrap")
         logp_RC -= np.log(np.maximum(total_R, _TINY))[:, None]
 
     def error_bound(self, logp: np.ndarray) -> np.ndarray:

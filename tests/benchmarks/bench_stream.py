@@ -4,14 +4,14 @@
     python tests/benchmarks/bench_stream.py --utterances 20000
     python tests/benchmarks/bench_stream.py --clock cpu           where others use the machine too
 
-All readers give the same padded batches of the same utterances: each takes packed arrays out
-of its container and hands them to the same codec and the same collation, so that what differs
-is the container, its shuffle, its checks, and that our stream knows its codecs and decodes a
-batch at once. Utterances per second of one process, the best of some rounds in which all take
-turns, in the thread that asks, with the files in the page cache; ``--clock cpu`` counts the seconds that all threads of
-the process compute, ours and those of peers, whatever else the machine does. Peers that are not
-installed are left out; LitData and streaming ask for packages without a CPU build, so install
-them with ``pip --no-deps`` and add what their imports name.
+All readers give the same padded batches of the same utterances, in the thread that asks: each
+takes packed arrays out of its container and hands them to the same codec and the same collation,
+so that what differs is the container, its shuffle, its checks, and that our stream knows its
+codecs and decodes a batch at once. Utterances per second of one process, the best of some rounds
+in which all take turns, with the files in the page cache; ``--clock cpu`` counts the seconds that
+all threads of the process compute, ours and those of peers, whatever else the machine does.
+Peers that are not installed are left out; LitData and streaming ask for packages without a CPU
+build, so install them with ``pip --no-deps`` and add what their imports name.
 
 - ``raw``       the arrays one after the other in a memory-mapped file, nothing checked
 - ``webdataset npz``  plain webdataset, an npz member per utterance, a buffer of 1,000 to shuffle
