@@ -11,6 +11,8 @@ import numpy as np
 
 from kdcache.corpus import decode_flac, load_audio, read_manifest, resample
 from kdcache.errors import ConfigError, ManifestError, TokenizerError, did_you_mean
+from kdcache.stream.buffers import Buffers
+from kdcache.stream.catalogue import Integers, Strings
 from kdcache.stream.collate import collate
 from kdcache.stream.packed import collate_packed
 from kdcache.types import canonical_json, fingerprint_of
@@ -138,9 +140,11 @@ class CacheSource:
         if tokenizer is not None:
             check_tokenizer(cache, tokenizer)
         self._sample_rate = sample_rate or cache.spec.teacher.sample_rate
+        self._buffers = Buffers()
         table = cache.catalogue
-        self._ids, self._texts = table.column("id"), table.column("text")
-        self._tokens = table.column("tokens")
+        self._ids = table.column("id")
+        self._names, self._texts = Strings(self._ids), Strings(table.column("text"))
+        self._tokens = Integers(table.column("tokens"))
         self.durations = table.column("duration").to_numpy().astype(np.float64)
         self._audio = None if corpus is None else _join(self._ids, corpus)
 
@@ -152,22 +156,21 @@ class CacheSource:
     def load(self, row: int) -> Example:
         """The utterance of ``row`` with its targets, checksums verified."""
         records = {name: self._cache.read_target(row, name) for name in self._targets}
-        return replace(self._bare(row), targets=records)
+        return replace(self._bare([row])[0], targets=records)
 
     def load_batch(self, rows: Sequence[int]) -> Batch:
         """Utterances with their targets, decoded straight into the batch."""
-        parts = [self._cache.read_packed(row, self._targets) for row in rows]
+        packed = self._cache.read_packed_rows(rows, self._targets)
         targets = {
-            name: collate_packed(self._cache.codec(name), [part[name] for part in parts])
-            for name in self._targets
+            name: collate_packed(self._cache.codec(name), parts, self._buffers.empty)
+            for name, parts in packed.items()
         }
-        return collate([self._bare(row) for row in rows], targets)
+        return collate(self._bare(rows), targets)
 
-    def _bare(self, row: int) -> Example:
-        """The utterance without its targets."""
-        tokens = np.array(self._tokens[row].as_py(), np.int64)
-        name, text = self._ids[row].as_py(), self._texts[row].as_py()
-        return Example(name, text, tokens, self._samples(row))
+    def _bare(self, rows: Sequence[int]) -> list[Example]:
+        """The utterances without their targets."""
+        own = (column.take(rows) for column in (self._names, self._texts, self._tokens))
+        return [Example(*fields) for fields in zip(*own, map(self._samples, rows), strict=True)]
 
     def _samples(self, row: int) -> np.ndarray | None:
         if self._audio is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from kdcache.errors import ConfigError, DamagedCacheError, did_you_mean
 from kdcache.stream.collate import collate
 from kdcache.stream.plan import EpochPlan, plan_epoch
-from kdcache.stream.prefetch import Prefetcher
+from kdcache.stream.prefetch import read_ahead
 from kdcache.stream.source import CacheSource, CorpusSource, KeptSource
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class Stream:
         rank, world_size: which worker of how many this is.
         micro_batches_per_step: micro-batches of an optimiser step, on all workers together.
         shuffle: ``False`` for evaluation.
-        prefetch: micro-batches, or steps of them, to read ahead.
+        prefetch: micro-batches, or steps of them, to read ahead; 0 reads each when it is asked
+            for, in the thread that asks.
         on_damage: what becomes of an utterance whose stored bytes are not what was written:
             ``raise``, or ``skip`` it, which :attr:`damaged` then names. The order of all others
             stays; a step still counts it among its utterances.
@@ -110,7 +111,7 @@ class Stream:
 
     def steps(self) -> Iterator[Step]:
         """This worker's share of each remaining step of the epoch."""
-        ahead = Prefetcher(self._load_epoch(self._epoch, self._next), self._prefetch)
+        ahead = read_ahead(self._load_epoch(self._epoch, self._next), self._prefetch)
         waited = self.waited
         for step in ahead:
             self._next = step.index + 1
