@@ -112,7 +112,8 @@ def decode(
     Raises:
         DamagedCacheError: there are not as many numbers as the lengths ask for.
     """
-    ends_I = np.flatnonzero(np.unpackbits(prefixes))
+    # Ones are found in booleans several times faster than in bytes.
+    ends_I = np.flatnonzero(np.unpackbits(prefixes).view(np.bool_))
     if len(ends_I) != sum(lengths):
         raise DamagedCacheError(f"{len(ends_I)} packed numbers, expected {sum(lengths)}")
     prefix_I = np.diff(ends_I, prepend=-1) - 1
@@ -162,7 +163,8 @@ def _unpack_mantissas(packed: np.ndarray, width_I: np.ndarray) -> np.ndarray:
         raise DamagedCacheError(f"{len(packed)} bytes of packed numbers, expected {-(-total // 8)}")
     padded = np.concatenate([packed, np.zeros(4, np.uint8)]).astype(np.uint32)
     window = padded[:-3] << 24 | padded[1:-2] << 16 | padded[2:-1] << 8 | padded[3:]
-    shift_I = _WINDOW - (start_I & 7) - width_I
-    found_I = window[start_I >> 3].astype(np.int64) >> shift_I
-    mantissa_I: np.ndarray = found_I & ((1 << width_I) - 1)
+    # The bits before a mantissa leave at the top, those after it at the bottom; all of them do
+    # where it has none, as numpy shifts by 32 to 0.
+    above_I, below_I = (start_I & 7).astype(np.uint32), (_WINDOW - width_I).astype(np.uint32)
+    mantissa_I: np.ndarray = (window[start_I >> 3] << above_I >> below_I).astype(np.int64)
     return mantissa_I
