@@ -1,0 +1,151 @@
+"""Train a small teacher on real speech, for benchmarks that want what a teacher really says.
+
+    python tests/benchmarks/real_teacher.py                     build/real/, three quarters of an hour
+    python tests/benchmarks/real_teacher.py --minutes 5 --joint-steps 50
+
+The speech is LibriSpeech's, 2.8 hours of 21 speakers, in the folder ``librispeech-opus`` of
+``KDCACHE_DATA`` (or ../shared/data). A SentencePiece vocabulary of 500 is trained on the transcripts,
+then a FastConformer of 2.3 million parameters at 12.5 frames a second: first by CTC alone, which
+is quick, until the minutes are over, then as a transducer with a CTC head. The same command goes
+on where it was stopped. One thread; nothing is left to chance but the number of steps within the
+minutes.
+
+    build/real/{train,dev,test}.jsonl  tokenizer/  ctc/  transducer/student/
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kdcache.corpus import read_manifest, write_manifest
+from kdcache.corpus.tokenizer_training import train_sentencepiece
+from kdcache.train.checkpoint import finished_student, list_checkpoints
+from kdcache.train.loop import Trainer
+from kdcache.train.metrics import read_metrics
+from kdcache.train.settings import TrainSettings
+from kdcache.train.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OUT = Path("build/real")
+DATA = Path(os.environ.get("KDCACHE_DATA", "../shared/data")) / "librispeech-opus"
+VOCABULARY = 500
+SPLITS = ("train", "dev", "test")
+MODEL = {
+    "hidden": 144,
+    "layers": 4,
+    "joint": 128,
+    "subsampling": 8,
+    "subsampling_channels": 32,
+    "dropout": 0,
+    "ctc_head": True,
+}
+
+
+class OutOfTimeError(Exception):
+    """The minutes are over; what was learnt is in the last checkpoint."""
+
+
+def split_manifests(data: Path, out: Path) -> None:
+    """A manifest a split, by the ``split`` key of the folder's own."""
+    source = data / "manifest.jsonl"
+    if not source.is_file():
+        sys.exit(f"{source} is not there; set KDCACHE_DATA to the folder of librispeech-opus.")
+    lines = map(json.loads, source.read_text(encoding="utf-8").splitlines())
+    split = {line["utt"]: line["split"] for line in lines}
+    utterances = read_manifest(source)
+    for name in SPLITS:
+        write_manifest(out / f"{name}.jsonl", (u for u in utterances if split[u.id] == name))
+
+
+def train_tokenizer(out: Path) -> None:
+    """A SentencePiece model of the training transcripts."""
+    texts = [utterance.text for utterance in read_manifest(out / "train.jsonl")]
+    train_sentencepiece(texts, VOCABULARY).save(out / "tokenizer")
+
+
+def settings(out: Path, run: str, **more: Any) -> TrainSettings:
+    """Of one of the two runs."""
+    data = {"corpus": out / "train.jsonl", "tokenizer": out / "tokenizer", "keep_in_memory": True}
+    return TrainSettings.model_validate(
+        {
+            "out": out / run,
+            "data": data,
+            "student": MODEL,
+            "batch_seconds": 40,
+            "checkpoint_every": 100,
+            **more,
+        }
+    )
+
+
+def watcher(out: Path, minutes: float) -> Callable[[dict[str, Any]], None]:
+    """Tell each checkpoint's loss and the pace; stop when the minutes are over."""
+    began = time.monotonic()
+
+    def watch(_: dict[str, Any]) -> None:
+        lines = read_metrics(out)[-100:]
+        loss = sum(line["loss"] for line in lines) / len(lines)
+        last, spent = lines[-1], time.monotonic() - began
+        pace = (last["seconds"] - lines[0]["seconds"]) / max(len(lines) - 1, 1)
+        print(
+            f"step {last['step']}, epoch {last['epoch']}: {loss:.2f} nats an utterance, "
+            f"{pace:.2f} s a step, {spent / 60:.1f} min",
+            flush=True,
+        )
+        if spent > 60 * minutes:
+            raise OutOfTimeError
+
+    return watch
+
+
+def train(run: TrainSettings, minutes: float) -> Path:
+    """The student of a run that came to its end, or else of its last checkpoint."""
+    if finished_student(run.out).is_dir():
+        return finished_student(run.out)
+    try:
+        return Trainer(run, World(), watcher(run.out, minutes)).run()
+    except OutOfTimeError:
+        return list_checkpoints(run.out)[-1].student
+
+
+def parse_args() -> argparse.Namespace:
+    """How long."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=OUT, help="where it is made")
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder of the speech")
+    parser.add_argument("--minutes", type=float, default=30, help="of training by CTC alone")
+    parser.add_argument("--ctc-steps", type=int, default=8000, help="at most, in that time")
+    parser.add_argument("--joint-steps", type=int, default=600, help="of the transducer")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Make whatever is not there yet."""
+    args = parse_args()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    if not (args.out / "tokenizer").is_dir():
+        split_manifests(args.data, args.out)
+        train_tokenizer(args.out)
+    rate = {"learning_rate": 2e-3, "warmup": 200, "steps": args.ctc_steps}
+    ctc = settings(args.out, "ctc", loss={"rnnt": 0, "ctc": 1}, optim=rate)
+    start = train(ctc, args.minutes)
+    rate = {"learning_rate": 1e-3, "warmup": 50, "steps": args.joint_steps}
+    both = settings(
+        args.out, "transducer", loss={"rnnt": 1, "ctc": 0.5}, optim=rate, init=start, seed=1
+    )
+    print(f"the teacher is at {train(both, float('inf'))}")
+
+
+if __name__ == "__main__":
+    main()
