@@ -202,8 +202,8 @@ def _order(row_M: np.ndarray, key_M: np.ndarray) -> np.ndarray:
     # numpy sorts 16 bits stably in two passes, three times faster than one number of both.
     order_M = np.argsort(key_M.astype(np.uint16), kind="stable")
     rows_M = row_M[order_M].astype(np.min_scalar_type(len(row_M) and int(row_M[-1])))
-    order_M = order_M[np.argsort(rows_M, kind="stable")]
-    return order_M
+    found_M: np.ndarray = order_M[np.argsort(rows_M, kind="stable")]
+    return found_M
 
 
 def _others(rows: Rows, p_M: np.ndarray, rest_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

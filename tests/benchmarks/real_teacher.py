@@ -1,14 +1,14 @@
 """Train a small teacher on real speech, for benchmarks that want what a teacher really says.
 
-    python tests/benchmarks/real_teacher.py                     build/real/, three quarters of an hour
+    python tests/benchmarks/real_teacher.py              into build/real, three quarters of an hour
     python tests/benchmarks/real_teacher.py --minutes 5 --joint-steps 50
 
 The speech is LibriSpeech's, 2.8 hours of 21 speakers, in the folder ``librispeech-opus`` of
-``KDCACHE_DATA`` (or ../shared/data). A SentencePiece vocabulary of 500 is trained on the transcripts,
-then a FastConformer of 2.3 million parameters at 12.5 frames a second: first by CTC alone, which
-is quick, until the minutes are over, then as a transducer with a CTC head. The same command goes
-on where it was stopped. One thread; nothing is left to chance but the number of steps within the
-minutes.
+``KDCACHE_DATA`` (or ../shared/data). A SentencePiece vocabulary of 500 is trained on the
+transcripts, then a FastConformer of 2.3 million parameters at 12.5 frames a second: first by CTC
+alone, which is quick, until the minutes are over, then as a transducer with a CTC head. The same
+command goes on where it was stopped. One thread; nothing is left to chance but the number of
+steps within the minutes.
 
     build/real/{train,dev,test}.jsonl  tokenizer/  ctc/  transducer/student/
 """
@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kdcache.corpus import read_manifest, write_manifest
+from kdcache.corpus import load_tokenizer, read_manifest, write_manifest
 from kdcache.corpus.tokenizer_training import train_sentencepiece
+from kdcache.demo.recipe import load_recipe
+from kdcache.student import build_student, load_student, save_student
 from kdcache.train.checkpoint import finished_student, list_checkpoints
 from kdcache.train.loop import Trainer
 from kdcache.train.metrics import read_metrics
@@ -38,25 +40,17 @@ if TYPE_CHECKING:
 
 OUT = Path("build/real")
 DATA = Path(os.environ.get("KDCACHE_DATA", "../shared/data")) / "librispeech-opus"
+HEARING = Path("build/demo-real/teacher/student")
 VOCABULARY = 500
 SPLITS = ("train", "dev", "test")
-MODEL = {
-    "hidden": 144,
-    "layers": 4,
-    "joint": 128,
-    "subsampling": 8,
-    "subsampling_channels": 32,
-    "dropout": 0,
-    "ctc_head": True,
-}
 
 
 class OutOfTimeError(Exception):
     """The minutes are over; what was learnt is in the last checkpoint."""
 
 
-def split_manifests(data: Path, out: Path) -> None:
-    """A manifest a split, by the ``split`` key of the folder's own."""
+def split_manifests(data: Path, out: Path, longest: float) -> None:
+    """A manifest a split, by the ``split`` key of the folder's own; ``train`` of short ones."""
     source = data / "manifest.jsonl"
     if not source.is_file():
         sys.exit(f"{source} is not there; set KDCACHE_DATA to the folder of librispeech-opus.")
@@ -64,13 +58,25 @@ def split_manifests(data: Path, out: Path) -> None:
     split = {line["utt"]: line["split"] for line in lines}
     utterances = read_manifest(source)
     for name in SPLITS:
-        write_manifest(out / f"{name}.jsonl", (u for u in utterances if split[u.id] == name))
+        of_split = [u for u in utterances if split[u.id] == name]
+        short = [u for u in of_split if name != "train" or u.duration <= longest]
+        write_manifest(out / f"{name}.jsonl", short)
 
 
 def train_tokenizer(out: Path) -> None:
     """A SentencePiece model of the training transcripts."""
     texts = [utterance.text for utterance in read_manifest(out / "train.jsonl")]
     train_sentencepiece(texts, VOCABULARY).save(out / "tokenizer")
+
+
+def take_encoder(source: Path, out: Path) -> Path:
+    """A student with the encoder of ``source``, and everything else random."""
+    torch.manual_seed(0)
+    model = load_recipe("real").teacher.student
+    student = build_student(model, load_tokenizer(out / "tokenizer"))
+    hearing = load_student(source).model.encoder.state_dict()
+    student.model.encoder.load_state_dict(hearing)
+    return save_student(student, out / "start")
 
 
 def settings(out: Path, run: str, **more: Any) -> TrainSettings:
@@ -80,9 +86,10 @@ def settings(out: Path, run: str, **more: Any) -> TrainSettings:
         {
             "out": out / run,
             "data": data,
-            "student": MODEL,
-            "batch_seconds": 40,
-            "checkpoint_every": 100,
+            "student": load_recipe("real").teacher.student,
+            "batch_seconds": 12,
+            "augment": False,
+            "checkpoint_every": 200,
             **more,
         }
     )
@@ -93,7 +100,7 @@ def watcher(out: Path, minutes: float) -> Callable[[dict[str, Any]], None]:
     began = time.monotonic()
 
     def watch(_: dict[str, Any]) -> None:
-        lines = read_metrics(out)[-100:]
+        lines = read_metrics(out)[-200:]
         loss = sum(line["loss"] for line in lines) / len(lines)
         last, spent = lines[-1], time.monotonic() - began
         pace = (last["seconds"] - lines[0]["seconds"]) / max(len(lines) - 1, 1)
@@ -124,7 +131,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=OUT, help="where it is made")
     parser.add_argument("--data", type=Path, default=DATA, help="the folder of the speech")
     parser.add_argument("--minutes", type=float, default=30, help="of training by CTC alone")
-    parser.add_argument("--ctc-steps", type=int, default=8000, help="at most, in that time")
+    parser.add_argument("--encoder", type=Path, default=HEARING, help="student to take it from")
+    parser.add_argument("--longest", type=float, default=12, help="seconds of what it is taught")
+    parser.add_argument("--ctc-steps", type=int, default=12000, help="at most, in that time")
     parser.add_argument("--joint-steps", type=int, default=600, help="of the transducer")
     return parser.parse_args()
 
@@ -135,10 +144,13 @@ def main() -> None:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     if not (args.out / "tokenizer").is_dir():
-        split_manifests(args.data, args.out)
+        split_manifests(args.data, args.out, args.longest)
         train_tokenizer(args.out)
-    rate = {"learning_rate": 2e-3, "warmup": 200, "steps": args.ctc_steps}
-    ctc = settings(args.out, "ctc", loss={"rnnt": 0, "ctc": 1}, optim=rate)
+    hearing = args.out / "start"
+    if not hearing.is_dir():
+        take_encoder(args.encoder, args.out)
+    rate = {"learning_rate": 2e-3, "warmup": 100, "steps": args.ctc_steps}
+    ctc = settings(args.out, "ctc", loss={"rnnt": 0, "ctc": 1}, optim=rate, init=hearing)
     start = train(ctc, args.minutes)
     rate = {"learning_rate": 1e-3, "warmup": 50, "steps": args.joint_steps}
     both = settings(
