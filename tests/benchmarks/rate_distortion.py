@@ -101,7 +101,7 @@ def our_settings() -> Iterator[dict[str, Any]]:
     for k in (1, 2, 4, 8, 16, 32):
         yield {"top_k": k, "codec": {"name": "log8"}}
     for bits in range(2, 13):
-        for share in (0.5, 0.55, 0.6, 0.7, 0.8, 1.2):
+        for share in (0.5, 0.6, 0.8, 1.2):
             for tail in (None, "top"):
                 codec = {"name": "root", "bits": bits, **({"tail": tail} if tail else {})}
                 yield {"min_p": float(f"{share * 4.0**-bits:.1e}"), "codec": codec}
