@@ -65,19 +65,35 @@ def class_log_probs(
     Raises:
         InputError: shapes or lengths do not fit, or an id is outside the vocabulary.
     """
-    _check_shapes(logits_BTUV, ids_BTUK)
-    extents = parse_extents(frames_B, label_lengths_B, ids_BTUK.shape)
-    logp_BTUC: Tensor = _ClassLogProbs.apply(logits_BTUV, ids_BTUK, extents)  # type: ignore[no-untyped-call]
-    return logp_BTUC
-
-
-def _check_shapes(logits_BTUV: Tensor, ids_BTUK: Tensor) -> None:
     if logits_BTUV.dim() != 4 or not logits_BTUV.is_floating_point():
         raise InputError(
             f"Logits are {logits_BTUV.dtype} of shape {tuple(logits_BTUV.shape)}; expected a "
             "floating dtype and shape (batch, frames, labels + 1, vocabulary)."
         )
-    room, need = logits_BTUV.shape, ids_BTUK.shape
+    check_room(logits_BTUV.shape, ids_BTUK)
+    extents = parse_extents(frames_B, label_lengths_B, ids_BTUK.shape)
+    return reduce_classes(logits_BTUV, ids_BTUK, extents)
+
+
+def reduce_classes(logits_BTUV: Tensor, ids_BTUK: Tensor, extents: Extents) -> Tensor:
+    """:func:`class_log_probs` of what is known to fit.
+
+    Args:
+        logits_BTUV: as there.
+        ids_BTUK: as there.
+        extents: real (T, U+1) of each utterance.
+    """
+    logp_BTUC: Tensor = _ClassLogProbs.apply(logits_BTUV, ids_BTUK, extents)  # type: ignore[no-untyped-call]
+    return logp_BTUC
+
+
+def check_room(room: torch.Size, ids_BTUK: Tensor) -> None:
+    """That logits of shape ``room``, (B, ≥ T, ≥ U+1, V), hold the nodes and classes of the ids.
+
+    Raises:
+        InputError: they do not.
+    """
+    need = ids_BTUK.shape
     if len(need) != 4 or room[0] != need[0] or room[1] < need[1] or room[2] < need[2]:
         raise InputError(
             f"Logits of shape {tuple(room)} cannot hold the nodes of the target or labels, whose "

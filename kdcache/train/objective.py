@@ -9,7 +9,8 @@ into micro-batches.
 
 Where the cached lattice is a band, KL_lattice is over the band's nodes. L_RNNT is over the whole
 lattice all the same, unless it is asked to stay in the band (``loss.rnnt_in_band``): then nothing
-needs the other nodes, and the joint network is evaluated at T×S of them instead of T×U.
+needs the other nodes, and the joint network is evaluated at T×S of them instead of T×U. Either
+way it is evaluated block by block where it is large, and no lattice of logits is ever held.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def loss_terms(
         terms |= _lattice_terms(output, batch, blank, weights)
     elif weights.rnnt:
         terms["rnnt"] = rnnt_loss(
-            output.lattice_logits(),
+            output.factored(),
             batch.labels_BU,
             output.frames_B,
             batch.label_lengths_B,
@@ -82,13 +83,8 @@ def _lattice_terms(
     in_band = target.starts_BT is not None and (weights.rnnt_in_band or not weights.rnnt)
     _check_lengths(batch.ids, "frames", target.frames_B, output.frames_B)
     _check_lengths(batch.ids, "labels", target.labels_B, batch.label_lengths_B)
-    if in_band:
-        assert target.starts_BT is not None
-        logits_BTXV = output.band_logits(target.starts_BT, target.logp_BTSC.shape[2])
-    else:
-        logits_BTXV = output.lattice_logits()
     found = transducer_kd_loss(
-        logits_BTXV,
+        output.factored(),
         target,
         batch.labels_BU,
         blank,
