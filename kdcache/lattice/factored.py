@@ -28,7 +28,7 @@ from kdcache.lattice.lengths import parse_extents
 if TYPE_CHECKING:
     from kdcache.lattice.joint_blocks import Joint
 
-BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 25}
+BLOCK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 25}
 """Logits and joint states of a block: on a CPU what stays in cache, on a GPU what fills it."""
 
 HELD_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 27}

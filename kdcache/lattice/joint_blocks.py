@@ -69,7 +69,7 @@ class JointNodes:
         cuts = share_blocks(self.extents, nodes)
         sizes = [cut.stop - cut.start for cut in cuts]
         # Gradients of what is split are put together once; a slice's would be padded each time.
-        factors = self.encoder_BTJ.split(sizes), self.decoder_BUJ.split(sizes)
+        factors = torch.split(self.encoder_BTJ, sizes), torch.split(self.decoder_BUJ, sizes)
         return [self._utterances(*part) for part in zip(cuts, *factors, strict=True)]
 
     def _utterances(self, rows: slice, encoder_BTJ: Tensor, decoder_BUJ: Tensor) -> JointNodes:
@@ -95,7 +95,7 @@ class JointNodes:
                 use_reentrant=False,
             )
             for start, encoder_BTJ in zip(
-                range(0, frames, step), self.encoder_BTJ.split(step, 1), strict=True
+                range(0, frames, step), torch.split(self.encoder_BTJ, step, 1), strict=True
             )
         ]
         return torch.cat(parts, 1)
