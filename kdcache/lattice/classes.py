@@ -22,6 +22,9 @@ C = K+1 classes, rest last.
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,6 +35,7 @@ from kdcache.lattice.lengths import parse_extents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
     from torch import Tensor
 
@@ -136,17 +140,21 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+@cache
+def kernels(device: str) -> ModuleType | None:
+    """``class_kernels.py`` where it runs: on NVIDIA and AMD GPUs, with Triton installed."""
+    if device != "cuda" or find_spec("triton") is None:
+        return None
+    return import_module("kdcache.lattice.class_kernels")
+
+
 class _ClassLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits_BTUV: Tensor, ids_BTUK: Tensor, extents: Extents) -> Tensor:
-        kept = ids_BTUK.shape[3]
-        wide = wide_dtype(logits_BTUV.dtype)
-        logp_BTUC = logits_BTUV.new_zeros((*ids_BTUK.shape[:3], kept + 1), dtype=wide)
-        rest_BTU = torch.zeros_like(logp_BTUC[..., 0])
-        for block in node_blocks(extents, logits_BTUV.shape[3], logits_BTUV.device):
-            z_TUC = _collapse(logits_BTUV[block].to(wide), ids_BTUK[block])
-            rest_BTU[block] = z_TUC[..., kept]
-            logp_BTUC[block] = z_TUC - z_TUC.logsumexp(-1, keepdim=True)
+        passes = kernels(logits_BTUV.device.type) or _InTorch
+        logp_BTUC, rest_BTU = passes.collapse(
+            logits_BTUV, ids_BTUK, extents, wide_dtype(logits_BTUV.dtype)
+        )
         ctx.extents = extents
         ctx.save_for_backward(logits_BTUV, ids_BTUK, logp_BTUC, rest_BTU)
         return logp_BTUC
@@ -159,15 +167,44 @@ class _ClassLogProbs(torch.autograd.Function):
         grad_BTUC = grad_BTUC.masked_fill(logp_BTUC.isneginf(), 0.0)
         slope_BTUC = grad_BTUC - logp_BTUC.exp() * grad_BTUC.sum(-1, keepdim=True)
         rest_BTU = rest_BTU.masked_fill(rest_BTU.isneginf(), 0.0)
-        out_BTUV = empty_gradient(logits_BTUV, ctx.extents)
-        for block in node_blocks(ctx.extents, logits_BTUV.shape[3], logits_BTUV.device):
+        passes = kernels(logits_BTUV.device.type) or _InTorch
+        out_BTUV = passes.spread(logits_BTUV, ids_BTUK, ctx.extents, rest_BTU, slope_BTUC)
+        return out_BTUV, None, None
+
+
+class _InTorch:
+    """The two passes over the vocabulary, block by block; documented in ``class_kernels.py``."""
+
+    @staticmethod
+    def collapse(
+        logits_BTUV: Tensor, ids_BTUK: Tensor, extents: Extents, wide: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        kept = ids_BTUK.shape[3]
+        logp_BTUC = logits_BTUV.new_zeros((*ids_BTUK.shape[:3], kept + 1), dtype=wide)
+        rest_BTU = torch.zeros_like(logp_BTUC[..., 0])
+        for block in node_blocks(extents, logits_BTUV.shape[3], logits_BTUV.device):
+            z_TUC = _collapse(logits_BTUV[block].to(wide), ids_BTUK[block])
+            rest_BTU[block] = z_TUC[..., kept]
+            logp_BTUC[block] = z_TUC - z_TUC.logsumexp(-1, keepdim=True)
+        return logp_BTUC, rest_BTU
+
+    @staticmethod
+    def spread(
+        logits_BTUV: Tensor,
+        ids_BTUK: Tensor,
+        extents: Extents,
+        rest_BTU: Tensor,
+        slope_BTUC: Tensor,
+    ) -> Tensor:
+        out_BTUV = empty_gradient(logits_BTUV, extents)
+        for block in node_blocks(extents, logits_BTUV.shape[3], logits_BTUV.device):
             part_TUV = logits_BTUV[block].to(slope_BTUC.dtype)
             same = out_BTUV.dtype == slope_BTUC.dtype
             out_TUV = out_BTUV[block] if same else torch.empty_like(part_TUV)
             _spread(part_TUV, ids_BTUK[block], rest_BTU[block], slope_BTUC[block], out_TUV)
             if not same:
                 out_BTUV[block] = out_TUV
-        return out_BTUV, None, None
+        return out_BTUV
 
 
 def _collapse(logits_TUV: Tensor, ids_TUK: Tensor) -> Tensor:
