@@ -1,4 +1,5 @@
-"""Compile the Triton kernels for GPUs that need not be there; run as a program, since it must not interpret."""
+"""Compile the Triton kernels for GPUs that need not be there. A program of its own: it must not
+interpret them, as the tests beside it do."""
 
 from __future__ import annotations
 
