@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 RATE = 16_000
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TEACHER = {"hidden": 128, "layers": 5, "joint": 128, "subsampling_channels": 32, "dropout": 0}
+TEACHER = {"hidden": 96, "layers": 4, "joint": 96, "subsampling_channels": 32, "dropout": 0}
 
 
 class LiveTrainer(Trainer):
@@ -107,3 +107,102 @@ def write_cache(folder: Path, corpus: Path, teacher: Path, target: dict[str, Any
         result = worker.run(unit)
         ready.writer.commit(unit.key, result.packed, result.failed, "bench")
     return folder
+
+
+def settings_of(folder: Path, name: str, cache: Path, steps: int, beta: float) -> TrainSettings:
+    """The demo's student and its loss, with or without what the teacher says."""
+    recipe = load_recipe("synthesised").student
+    loss = recipe.loss.model_copy(update={"lattice_kl": beta})
+    return TrainSettings.model_validate(
+        {
+            "out": folder / name,
+            "data": {"cache": cache, "corpus": folder / "corpus.jsonl", "keep_in_memory": True},
+            "student": recipe.student,
+            "loss": loss,
+            "optim": recipe.optim.model_copy(update={"steps": steps}),
+            "batch_seconds": recipe.batch_seconds,
+            "checkpoint_every": steps,
+        }
+    )
+
+
+def take_turns(trainers: dict[str, Trainer], steps: int) -> dict[str, list[float]]:
+    """Seconds of each step of each trainer; all do the first step, then all the second."""
+    seconds: dict[str, list[float]] = {name: [] for name in trainers}
+    for trainer in trainers.values():
+        trainer._began = time.monotonic()
+    while len(next(iter(seconds.values()))) < steps:
+        streams = [trainer.stream.steps() for trainer in trainers.values()]
+        for several in zip(*streams, strict=True):
+            for (name, trainer), step in zip(trainers.items(), several, strict=True):
+                began = time.perf_counter()
+                trainer._train_step(step)
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> float:
+    """Median over steps of the same utterances; the first, which warms up, is left out."""
+    pairs = list(zip(seconds[slow], seconds[fast], strict=True))[1:]
+    return statistics.median(mine / other for mine, other in pairs)
+
+
+def stall(trainer: Trainer, out: Path) -> float:
+    """Share of a run's time that it waits for batches."""
+    trainer.run()
+    first, *_, last = read_metrics(out)
+    waiting, whole = (last[name] - first[name] for name in ("waiting", "seconds"))
+    return float(waiting / whole)
+
+
+def measure(folder: Path, args: argparse.Namespace) -> list[Row]:
+    """Write corpus, teacher and caches; train on them."""
+    corpus = write_corpus(folder, args.utterances)
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    recipe = load_recipe("synthesised")
+    big = build_student(recipe.teacher.student.model_copy(update=TEACHER), tokenizer)
+    path = save_student(big, folder / "teacher")
+    whole = write_cache(folder / "whole", corpus, path, dict(recipe.targets[0]))
+    band = write_cache(folder / "band", corpus, path, {"kind": "lattice", "width": 5})
+
+    beta, steps = recipe.student.loss.lattice_kl, args.steps
+
+    def trainer(name: str, cache: Path, beta: float, kind: type[Trainer] = Trainer) -> Trainer:
+        return kind(settings_of(folder, name, cache, steps, beta), World())
+
+    live = trainer("live", whole, beta, LiveTrainer)
+    assert isinstance(live, LiveTrainer)
+    live.teacher = load_student(path)
+    trainers = {
+        "without": trainer("without", whole, 0.0),
+        "whole": trainer("whole", whole, beta),
+        "band": trainer("band", band, beta),
+        "live": live,
+    }
+    sizes = [sum(p.numel() for p in m.parameters()) for m in (big, live.student)]
+    print(f"teacher {sizes[0]:,} parameters, student {sizes[1]:,}, {sizes[0] / sizes[1]:.1f} ×")
+    seconds = take_turns(trainers, steps)
+    step = statistics.median(seconds["whole"])
+    waiting = stall(trainer("stall", whole, beta), folder / "stall")
+    nokd, times = "step without teacher", f"live teacher of {sizes[0] / sizes[1]:.0f} × the student"
+    return [
+        Row("train.step", step, "s"),
+        Row("train.step_vs_nokd", ratio(seconds, "whole", "without"), "×", nokd),
+        Row("train.step_vs_nokd.band", ratio(seconds, "band", "without"), "×", nokd),
+        Row("train.step_vs_live", ratio(seconds, "live", "whole"), "×", times),
+        Row("train.stall", waiting, "share of time"),
+    ]
+
+
+def main() -> None:
+    """Measure and publish."""
+    args = parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    print(f"demo student, {args.threads} threads, torch {torch.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        publish(measure(Path(folder), args), args.json)
+
+
+if __name__ == "__main__":
+    main()
