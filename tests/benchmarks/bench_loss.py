@@ -3,21 +3,23 @@
     python tests/benchmarks/bench_loss.py                          about a minute
     python tests/benchmarks/bench_loss.py --frames 125 --labels 20 --vocab 128
 
-It asserts nothing; figures are of one thread unless told otherwise. A contender is forward and
+It asserts nothing. Seconds are those that the one thread has computed, so that what else the
+machine does matters little; memory is the most bytes of tensors at once, as torch's allocator
+tells. A contender is forward and
 backward from what encoder and prediction network give to the RNN-T loss and the lattice KL, as
 ``kdcache train`` does it; "held" has all logits multiplied out, as losses elsewhere need them.
-torchaudio's RNN-T loss, without a KL, is beside them where it imports. Memory is the most bytes of
-tensors at once, as torch's allocator tells.
+torchaudio's RNN-T loss, without a KL, is beside them where it imports.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from bench_band import BLANK, best_of, peak_megabytes
+from bench_band import BLANK, peak_megabytes
 from rows import Row, arguments, publish
 
 from kdcache.batch import LatticeBatch
@@ -43,7 +45,6 @@ def parse_args() -> argparse.Namespace:
     for name, value in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--repeats", type=int, default=3, help="of what is quick")
-    parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
 
@@ -119,13 +120,24 @@ def measure(args: argparse.Namespace) -> list[Row]:
     """The band beside each other contender, and the whole lattice in blocks beside held."""
     found = {}
     for name, loss in contenders(args, args.width).items():
-        run = partial(step, args, loss)
-        repeats = 1 if name.startswith("whole") else args.repeats
-        found[name] = best_of(repeats, run), peak_megabytes(run)
-    rows = [
-        row for name in found if name != "band" for row in beside("loss.band", "band", name, found)
-    ]
+        repeats = args.repeats if name.startswith("band") else 1
+        found[name] = cost(partial(step, args, loss), repeats)
+    peers = [name for name in found if name != "band"]
+    rows = [row for peer in peers for row in beside("loss.band", "band", peer, found)]
     return rows + beside("loss.lattice", "whole lattice", HELD, found)
+
+
+def cost(run: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Least seconds of several runs, and peak megabytes."""
+    seconds: list[float] = []
+
+    def timed() -> None:
+        began = time.thread_time()
+        run()
+        seconds.append(time.thread_time() - began)
+
+    peaks = [peak_megabytes(timed) for _ in range(repeats)]
+    return min(seconds), max(peaks)
 
 
 def beside(label: str, name: str, peer: str, found: dict[str, tuple[float, float]]) -> list[Row]:
@@ -140,7 +152,7 @@ def beside(label: str, name: str, peer: str, found: dict[str, tuple[float, float
 
 def difference(args: argparse.Namespace) -> Row:
     """The band of all columns beside the whole lattice held: value and gradients, float32."""
-    args = argparse.Namespace(**{**vars(args), "batch": 2})
+    args = argparse.Namespace(**{**vars(args), "batch": 1})
     losses = contenders(args, args.labels + 1)
     pairs = zip(*(step(args, losses[name]) for name in ("band", HELD)), strict=True)
     most = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
@@ -150,9 +162,9 @@ def difference(args: argparse.Namespace) -> Row:
 def main() -> None:
     """Measure and publish."""
     args = parse_args()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     sizes = f"B{args.batch} T{args.frames} U{args.labels} V{args.vocab} J{args.joint}"
-    print(f"{sizes} S{args.width} float32, {args.threads} threads, torch {torch.__version__}")
+    print(f"{sizes} S{args.width} float32, 1 thread, torch {torch.__version__}")
     publish([*measure(args), difference(args)], args.json)
 
 

@@ -14,7 +14,6 @@ end on.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -43,6 +42,8 @@ from kdcache.train.world import World
 from kdcache.types import AudioRef, Utterance
 
 if TYPE_CHECKING:
+    import argparse
+
     from kdcache.batch import Batch
     from kdcache.student import StudentOutput, TransducerStudent
 
