@@ -3,13 +3,17 @@
     python tests/benchmarks/bench_train.py                         about a minute
     python tests/benchmarks/bench_train.py --steps 60
 
-It asserts nothing. The student is the demo's, the teacher has some ten times its parameters (how
-many exactly is printed), weights are random and audio is noise: what a step costs does not depend
-on them. All trainers see the same utterances in the same steps and take turns step by step, so
-that what else the machine does falls on all of them; figures are medians over steps. The live
-teacher hears the batch as the student does, features included, and its lattice is collapsed in
-memory; nothing of it is packed or read. Waiting is that of a run by itself, from the first step's
+It asserts nothing. Weights are random and audio is noise: what a step costs does not depend on
+them. Trainers that are compared see the same utterances in the same steps and take turns step by
+step; a ratio is the median over steps of seconds that the training thread has computed, so that
+what else the machine does matters little. Reading ahead is another thread's work: whether training
+waits for it says ``train.stall``, of a run of the demo's student by itself, from the first step's
 end on.
+
+With and without a teacher's word it is the demo's student. Beside a live teacher it is one whose
+work is mostly its encoder's, as with all models of use, and the teacher has ten times its
+parameters (how many exactly is printed). The live teacher hears the batch as the student does,
+features included; its lattice is collapsed in memory, and nothing is packed or read.
 """
 
 from __future__ import annotations
@@ -33,7 +37,9 @@ from kdcache.extract.driver import prepare
 from kdcache.extract.targets import bind_targets
 from kdcache.extract.worker import UnitWorker
 from kdcache.loss import collapse_lattice
-from kdcache.student import build_student, load_student, save_student
+from kdcache.quiet import quiet_transformers
+from kdcache.student import build_student, save_student
+from kdcache.student.settings import StudentSettings
 from kdcache.teacher import load_teacher
 from kdcache.train.loop import Trainer
 from kdcache.train.metrics import read_metrics
@@ -43,13 +49,18 @@ from kdcache.types import AudioRef, Utterance
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from kdcache.batch import Batch
+    from kdcache.stream.stream import Step
     from kdcache.student import StudentOutput, TransducerStudent
 
 RATE = 16_000
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TEACHER = {"hidden": 96, "layers": 4, "joint": 96, "subsampling_channels": 32, "dropout": 0}
+TEACHER = {"hidden": 96, "layers": 4, "joint": 96, "dropout": 0}
+LIVE_STUDENT = {"hidden": 192, "layers": 6, "joint": 192, "dropout": 0, "ctc_head": True}
+LIVE_TEACHER = {"hidden": 512, "layers": 9, "heads": 8, "joint": 512, "subsampling_channels": 64}
+LIVE_SECONDS, LIVE_STEPS = 30.0, 6
 
 
 class LiveTrainer(Trainer):
@@ -70,8 +81,7 @@ def parse_args() -> argparse.Namespace:
     """Sizes; the defaults take a minute."""
     parser = arguments(__doc__)
     parser.add_argument("--utterances", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=24, help="of each trainer")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=24, help="with and without a teacher's word")
     return parser.parse_args()
 
 
@@ -92,7 +102,17 @@ def write_corpus(folder: Path, count: int) -> Path:
     return folder / "corpus.jsonl"
 
 
-def write_cache(folder: Path, corpus: Path, teacher: Path, target: dict[str, Any]) -> Path:
+def write_caches(folder: Path, utterances: int) -> None:
+    """Corpus, tokenizer, a random teacher, and its lattices whole and in a band."""
+    corpus = write_corpus(folder, utterances)
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    teacher = build_student(StudentSettings(**TEACHER), tokenizer)  # type: ignore[arg-type]
+    path = save_student(teacher, folder / "teacher")
+    for name, width in (("whole", {}), ("band", {"width": 5})):
+        write_cache(folder / name, corpus, path, {"kind": "lattice", **width})
+
+
+def write_cache(folder: Path, corpus: Path, teacher: Path, target: dict[str, Any]) -> None:
     """What ``kdcache extract`` makes, in this process."""
     config = ExtractConfig.model_validate(
         {
@@ -107,24 +127,25 @@ def write_cache(folder: Path, corpus: Path, teacher: Path, target: dict[str, Any
     for unit in ready.plan.units:
         result = worker.run(unit)
         ready.writer.commit(unit.key, result.packed, result.failed, "bench")
-    return folder
 
 
-def settings_of(folder: Path, name: str, cache: Path, steps: int, beta: float) -> TrainSettings:
-    """The demo's student and its loss, with or without what the teacher says."""
+def settings_of(folder: Path, name: str, cache: str, steps: int, **changes: Any) -> TrainSettings:
+    """The demo's student, as far as nothing else is said."""
     recipe = load_recipe("synthesised").student
-    loss = recipe.loss.model_copy(update={"lattice_kl": beta})
-    return TrainSettings.model_validate(
-        {
-            "out": folder / name,
-            "data": {"cache": cache, "corpus": folder / "corpus.jsonl", "keep_in_memory": True},
-            "student": recipe.student,
-            "loss": loss,
-            "optim": recipe.optim.model_copy(update={"steps": steps}),
-            "batch_seconds": recipe.batch_seconds,
-            "checkpoint_every": steps,
-        }
-    )
+    values = {
+        "out": folder / name,
+        "data": {
+            "cache": folder / cache,
+            "corpus": folder / "corpus.jsonl",
+            "keep_in_memory": True,
+        },
+        "student": recipe.student,
+        "loss": recipe.loss,
+        "optim": recipe.optim.model_copy(update={"steps": steps}),
+        "batch_seconds": recipe.batch_seconds,
+        "checkpoint_every": steps,
+    }
+    return TrainSettings.model_validate(values | changes)
 
 
 def take_turns(trainers: dict[str, Trainer], steps: int) -> dict[str, list[float]]:
@@ -132,14 +153,22 @@ def take_turns(trainers: dict[str, Trainer], steps: int) -> dict[str, list[float
     seconds: dict[str, list[float]] = {name: [] for name in trainers}
     for trainer in trainers.values():
         trainer._began = time.monotonic()
-    while len(next(iter(seconds.values()))) < steps:
-        streams = [trainer.stream.steps() for trainer in trainers.values()]
-        for several in zip(*streams, strict=True):
-            for (name, trainer), step in zip(trainers.items(), several, strict=True):
-                began = time.perf_counter()
-                trainer._train_step(step)
-                seconds[name].append(time.perf_counter() - began)
+    streams = {name: endless(trainer) for name, trainer in trainers.items()}
+    names = list(trainers)
+    for turn in range(steps):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            step = next(streams[name])
+            began = time.thread_time()
+            trainers[name]._train_step(step)
+            seconds[name].append(time.thread_time() - began)
     return seconds
+
+
+def endless(trainer: Trainer) -> Iterator[Step]:
+    """Steps of one epoch after the other."""
+    while True:
+        yield from trainer.stream.steps()
 
 
 def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> float:
@@ -148,61 +177,59 @@ def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> float:
     return statistics.median(mine / other for mine, other in pairs)
 
 
-def stall(trainer: Trainer, out: Path) -> float:
-    """Share of a run's time that it waits for batches."""
-    trainer.run()
-    first, *_, last = read_metrics(out)
-    waiting, whole = (last[name] - first[name] for name in ("waiting", "seconds"))
-    return float(waiting / whole)
-
-
-def measure(folder: Path, args: argparse.Namespace) -> list[Row]:
-    """Write corpus, teacher and caches; train on them."""
-    corpus = write_corpus(folder, args.utterances)
-    tokenizer = load_tokenizer(folder / "tokenizer")
-    recipe = load_recipe("synthesised")
-    big = build_student(recipe.teacher.student.model_copy(update=TEACHER), tokenizer)
-    path = save_student(big, folder / "teacher")
-    whole = write_cache(folder / "whole", corpus, path, dict(recipe.targets[0]))
-    band = write_cache(folder / "band", corpus, path, {"kind": "lattice", "width": 5})
-
-    beta, steps = recipe.student.loss.lattice_kl, args.steps
-
-    def trainer(name: str, cache: Path, beta: float, kind: type[Trainer] = Trainer) -> Trainer:
-        return kind(settings_of(folder, name, cache, steps, beta), World())
-
-    live = trainer("live", whole, beta, LiveTrainer)
-    assert isinstance(live, LiveTrainer)
-    live.teacher = load_student(path)
-    trainers = {
-        "without": trainer("without", whole, 0.0),
-        "whole": trainer("whole", whole, beta),
-        "band": trainer("band", band, beta),
-        "live": live,
-    }
-    sizes = [sum(p.numel() for p in m.parameters()) for m in (big, live.student)]
-    print(f"teacher {sizes[0]:,} parameters, student {sizes[1]:,}, {sizes[0] / sizes[1]:.1f} ×")
+def with_and_without(folder: Path, steps: int) -> list[Row]:
+    """A step that learns from the cache beside one that has the same stream and no teacher."""
+    silent = load_recipe("synthesised").student.loss.model_copy(update={"lattice_kl": 0.0})
+    kinds: dict[str, dict[str, Any]] = {"without": {"loss": silent}, "whole": {}, "band": {}}
+    trainers = {}
+    for name, changes in kinds.items():
+        cache = "band" if name == "band" else "whole"
+        trainers[name] = Trainer(settings_of(folder, name, cache, steps, **changes), World())
     seconds = take_turns(trainers, steps)
-    step = statistics.median(seconds["whole"])
-    waiting = stall(trainer("stall", whole, beta), folder / "stall")
-    nokd, times = "step without teacher", f"live teacher of {sizes[0] / sizes[1]:.0f} × the student"
+    peer = "step without a teacher"
     return [
-        Row("train.step", step, "s"),
-        Row("train.step_vs_nokd", ratio(seconds, "whole", "without"), "×", nokd),
-        Row("train.step_vs_nokd.band", ratio(seconds, "band", "without"), "×", nokd),
-        Row("train.step_vs_live", ratio(seconds, "live", "whole"), "×", times),
-        Row("train.stall", waiting, "share of time"),
+        Row("train.step", statistics.median(seconds["whole"]), "s"),
+        Row("train.step_vs_nokd", ratio(seconds, "whole", "without"), "×", peer),
+        Row("train.step_vs_nokd.band", ratio(seconds, "band", "without"), "×", peer),
     ]
+
+
+def beside_live(folder: Path) -> list[Row]:
+    """A step with the teacher in the process beside one from the cache."""
+    changes = {"student": LIVE_STUDENT, "batch_seconds": LIVE_SECONDS}
+    cached, live = (
+        kind(settings_of(folder, kind.__name__, "whole", LIVE_STEPS, **changes), World())
+        for kind in (Trainer, LiveTrainer)
+    )
+    assert isinstance(live, LiveTrainer)
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    live.teacher = build_student(StudentSettings(**LIVE_TEACHER), tokenizer).eval()  # type: ignore[arg-type]
+    sizes = [sum(p.numel() for p in m.parameters()) for m in (live.teacher, live.student)]
+    print(f"live teacher {sizes[0]:,} parameters, student {sizes[1]:,}")
+    seconds = take_turns({"cached": cached, "live": live}, LIVE_STEPS)
+    peer = f"teacher of {sizes[0] / sizes[1]:.1f} × the parameters"
+    return [Row("train.step_vs_live", ratio(seconds, "live", "cached"), "×", peer)]
+
+
+def stall(folder: Path, steps: int) -> Row:
+    """Share of a run's time that it waits for batches."""
+    Trainer(settings_of(folder, "stall", "whole", steps), World()).run()
+    first, *_, last = read_metrics(folder / "stall")
+    waiting, whole = (last[name] - first[name] for name in ("waiting", "seconds"))
+    return Row("train.stall", waiting / whole, "share of time")
 
 
 def main() -> None:
     """Measure and publish."""
     args = parse_args()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     torch.manual_seed(0)
-    print(f"demo student, {args.threads} threads, torch {torch.__version__}")
-    with tempfile.TemporaryDirectory() as folder:
-        publish(measure(Path(folder), args), args.json)
+    print(f"1 thread, torch {torch.__version__}")
+    with tempfile.TemporaryDirectory() as name, quiet_transformers():
+        folder = Path(name)
+        write_caches(folder, args.utterances)
+        rows = [*with_and_without(folder, args.steps), *beside_live(folder)]
+        publish([*rows, stall(folder, args.steps)], args.json)
 
 
 if __name__ == "__main__":
