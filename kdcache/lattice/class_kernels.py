@@ -23,7 +23,7 @@ import triton.language as tl
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdcache.lattice.classes import Extents
+    from kdcache.lattice.blocks import Extents
 
 _MOST_AT_ONCE = 4096
 """Classes that a program holds in registers."""

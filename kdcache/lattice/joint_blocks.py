@@ -29,7 +29,7 @@ from torch.utils.checkpoint import checkpoint
 from kdcache.lattice.classes import reduce_classes
 
 if TYPE_CHECKING:
-    from kdcache.lattice.classes import Extents
+    from kdcache.lattice.blocks import Extents
 
 Joint = Callable[[Tensor, Tensor], Tensor]
 """Decoder states (B, 1 or T, S, J) and encoder frames (B, T, 1, J) to logits (B, T, S, V)."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from kdcache.errors import InputError
-from kdcache.lattice.classes import node_blocks
+from kdcache.lattice.blocks import node_blocks
 from kdcache.lattice.factored import node_class_log_probs
 
 if TYPE_CHECKING:

@@ -67,7 +67,7 @@ def seeded() -> torch.Generator:
 
 def contenders(args: argparse.Namespace, width: int) -> dict[str, Loss]:
     """By name, a loss of the factors."""
-    labels = torch.randint(1, args.vocab, (args.batch, args.labels), generator=seeded())
+    labels = labels_of(args)
     band, all_columns = band_target(args, width), band_target(args, args.labels + 1)
     whole = LatticeBatch(all_columns.logp_BTSC, all_columns.ids_BTSK, band.frames_B, band.labels_B)
     assert band.starts_BT is not None
@@ -82,22 +82,28 @@ def contenders(args: argparse.Namespace, width: int) -> dict[str, Loss]:
         "band, held": lambda factors: both(factors.logits_at(columns_BTS), band),
         "whole lattice": lambda factors: both(factors, whole),
         HELD: lambda factors: both(factors.lattice_logits(), whole),
-        **torchaudio_loss(labels, whole),
     }
 
 
-def torchaudio_loss(labels: Tensor, target: LatticeBatch) -> dict[str, Loss]:
+def labels_of(args: argparse.Namespace) -> Tensor:
+    """Any labels; blank is class 0."""
+    return torch.randint(1, args.vocab, (args.batch, args.labels), generator=seeded())
+
+
+def torchaudio_loss(args: argparse.Namespace) -> dict[str, Loss]:
     """Its RNN-T loss on all logits, or nothing where there is no torchaudio that runs here."""
     try:
         from torchaudio.functional import rnnt_loss
     except (ImportError, OSError) as error:
         print(f"torchaudio's rnnt_loss does not import here: {error}")
         return {}
-    lengths = target.frames_B.int(), target.labels_B.int()
+    sizes = (args.frames, args.labels)
+    frames, lengths = (torch.full((args.batch,), n, dtype=torch.int32) for n in sizes)
+    given = (labels_of(args).int(), frames, lengths)
 
     def loss(factors: FactoredLogits) -> Tensor:
         logits = factors.lattice_logits()
-        value: Tensor = rnnt_loss(logits, labels.int(), *lengths, blank=BLANK, reduction="sum")
+        value: Tensor = rnnt_loss(logits, *given, blank=BLANK, reduction="sum")
         return value
 
     return {"torchaudio": loss}
@@ -119,7 +125,7 @@ def step(args: argparse.Namespace, loss: Loss) -> list[Tensor]:
 def measure(args: argparse.Namespace) -> list[Row]:
     """The band beside each other contender, and the whole lattice in blocks beside held."""
     found = {}
-    for name, loss in contenders(args, args.width).items():
+    for name, loss in {**contenders(args, args.width), **torchaudio_loss(args)}.items():
         repeats = args.repeats if name.startswith("band") else 1
         found[name] = cost(partial(step, args, loss), repeats)
     peers = [name for name in found if name != "band"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from lattices import random_lattice
 
-from kdcache.lattice import class_log_probs, classes, node_ids
+from kdcache.lattice import class_blocks, class_log_probs, classes, node_ids
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -35,7 +35,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Used wherever the logits are."""
     from kdcache.lattice import class_kernels
 
-    monkeypatch.setattr(classes, "kernels", lambda device: class_kernels)
+    monkeypatch.setattr(classes, "passes", lambda device: class_kernels)
     return class_kernels
 
 
@@ -45,7 +45,7 @@ def both(logits: Tensor, ids: Tensor, *lengths: Tensor) -> list[tuple[Tensor, Te
     for by_kernels in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             if not by_kernels:
-                patch.setattr(classes, "kernels", lambda device: None)
+                patch.setattr(classes, "passes", lambda device: class_blocks)
             leaf = logits.detach().to(DEVICE).requires_grad_()
             value = class_log_probs(leaf, ids.to(DEVICE), *(x.to(DEVICE) for x in lengths))
             weights = torch.linspace(-1, 2, value.numel(), device=DEVICE).view(value.shape)
@@ -134,5 +134,5 @@ def test_they_compile_for_gpus_that_are_not_here() -> None:
 
 def test_off_a_gpu_no_kernel_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert classes.kernels("cpu") is None
-    assert classes.kernels("cuda").__name__ == "kdcache.lattice.class_kernels"  # type: ignore[union-attr]
+    names = [classes.passes(device).__name__ for device in ("cpu", "cuda")]
+    assert names == ["kdcache.lattice.class_blocks", "kdcache.lattice.class_kernels"]
