@@ -125,7 +125,8 @@ class _ClassLogProbs(torch.autograd.Function):
         )
         ctx.extents = extents
         ctx.save_for_backward(logits_BTUV, ids_BTUK, logp_BTUC, rest_BTU)
-        return logp_BTUC
+        out_BTUC: Tensor = logp_BTUC
+        return out_BTUC
 
     @staticmethod
     @once_differentiable

@@ -200,6 +200,22 @@ def test_no_more_than_a_block_is_multiplied_out(student: Student, blocks: int) -
     assert joint.most <= max(blocks, 4)
 
 
+def test_without_gradients_each_block_is_evaluated_once(
+    student: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    force_blocks(monkeypatch, 12)
+    joint = Largest(student)
+    factors = FactoredLogits(student.encoder, student.decoder, joint)
+    lengths = (student.frames, student.lengths)
+    with torch.no_grad():
+        found = node_class_log_probs(factors, student.ids, *lengths)
+        expected = class_log_probs(student.factors.lattice_logits(), student.ids, *lengths)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, expected)
+    # One node to be sized up; 5, 1, 4, 2 and 4 frames of 4, 3, 1, 4 and 2 columns.
+    assert joint.times == 1 + 2 + 1 + 1 + 1 + 1
+
+
 def test_no_node_of_padding_is_evaluated_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     force_blocks(monkeypatch, 4)
     student = make_student([6, 2], [3, 1])
