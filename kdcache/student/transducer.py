@@ -20,6 +20,7 @@ from transformers.models.parakeet import ParakeetFeatureExtractor
 
 from kdcache.codec.codebooks import ENTRIES
 from kdcache.errors import ConfigError
+from kdcache.lattice import FactoredLogits
 from kdcache.lattice.banded import band_columns
 from kdcache.student.augment import mask_features
 
@@ -59,18 +60,22 @@ class StudentOutput:
     codes_BTQE: Tensor | None = None
     predict: Callable[[Tensor], Tensor] | None = None
 
-    def lattice_logits(self) -> Tensor:
-        """Logits of every node: (B, T, U+1, V)."""
-        return self.joint(self.decoder_BUJ[:, None], self.encoder_BTJ[:, :, None])
+    def factored(self) -> FactoredLogits:
+        """The lattice for a loss, which evaluates the joint network where and when it needs it."""
+        return FactoredLogits(self.encoder_BTJ, self.decoder_BUJ, self.joint)
 
-    def logits_of(self, labels_BU: Tensor) -> Tensor:
-        """Logits of every node of the lattice of other labels, (B, T, U+1, V).
+    def factored_of(self, labels_BU: Tensor) -> FactoredLogits:
+        """The same of other labels than the reference.
 
         Args:
             labels_BU: int64; any class id in padding.
         """
         assert self.predict is not None
-        return self.joint(self.predict(labels_BU)[:, None], self.encoder_BTJ[:, :, None])
+        return FactoredLogits(self.encoder_BTJ, self.predict(labels_BU), self.joint)
+
+    def lattice_logits(self) -> Tensor:
+        """Logits of every node, multiplied out: (B, T, U+1, V)."""
+        return self.factored().lattice_logits()
 
     def band_logits(self, starts_BT: Tensor, width: int) -> Tensor:
         """Logits at the nodes of a band alone, (B, T, S, V): see ``kdcache.lattice.banded``.
@@ -79,10 +84,8 @@ class StudentOutput:
             starts_BT: int64 first column of each window, for as many frames.
             width: S.
         """
-        batch, columns = self.decoder_BUJ.shape[:2]
-        columns_BTS = band_columns(starts_BT, width, columns)
-        rows_B11 = torch.arange(batch, device=starts_BT.device)[:, None, None]
-        return self.joint(self.decoder_BUJ[rows_B11, columns_BTS], self.encoder_BTJ[:, :, None])
+        columns_BTS = band_columns(starts_BT, width, self.decoder_BUJ.shape[1])
+        return self.factored().logits_at(columns_BTS)
 
 
 class TransducerStudent(nn.Module):

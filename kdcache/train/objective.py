@@ -11,7 +11,8 @@ into micro-batches.
 
 Where the cached lattice is a band, KL_lattice is over the band's nodes. L_RNNT is over the whole
 lattice all the same, unless it is asked to stay in the band (``loss.rnnt_in_band``): then nothing
-needs the other nodes, and the joint network is evaluated at T×S of them instead of T×U. The
+needs the other nodes, and the joint network is evaluated at T×S of them instead of T×U. Either
+way it is evaluated block by block where it is large, and no lattice of logits is ever held. The
 full sum's P_S is that of L_RNNT.
 """
 
@@ -87,9 +88,7 @@ def _transducer_terms(
         terms = _lattice_terms(output, batch, blank, weights)
     elif weights.rnnt or weights.full_sum:
         lengths = (output.frames_B, batch.label_lengths_B)
-        terms = {
-            "rnnt": rnnt_loss(output.lattice_logits(), batch.labels_BU, *lengths, blank, "none")
-        }
+        terms = {"rnnt": rnnt_loss(output.factored(), batch.labels_BU, *lengths, blank, "none")}
     else:
         return {}
     if weights.full_sum:
@@ -108,13 +107,8 @@ def _lattice_terms(
     in_band = target.starts_BT is not None and (weights.rnnt_in_band or not whole)
     _check_lengths(batch.ids, "frames", target.frames_B, output.frames_B)
     _check_lengths(batch.ids, "labels", target.labels_B, batch.label_lengths_B)
-    if in_band:
-        assert target.starts_BT is not None
-        logits_BTXV = output.band_logits(target.starts_BT, target.logp_BTSC.shape[2])
-    else:
-        logits_BTXV = output.lattice_logits()
     found = transducer_kd_loss(
-        logits_BTXV,
+        output.factored(),
         target,
         batch.labels_BU,
         blank,
@@ -140,7 +134,7 @@ def _hypotheses_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
 
     def loss(ids_BU: Tensor, lengths_B: Tensor) -> Tensor:
         labels_BU = ids_BU[:, : int(lengths_B.max())].clamp(min=0)
-        logits = output.logits_of(labels_BU)
+        logits = output.factored_of(labels_BU)
         return rnnt_loss(logits, labels_BU, output.frames_B, lengths_B, blank, "none")
 
     losses = [

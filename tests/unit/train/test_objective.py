@@ -24,7 +24,7 @@ BLANK = 6
 
 
 class CountingJoint:
-    """A joint network that notes how many nodes it was asked for."""
+    """A joint network that notes how many nodes it was asked for; once for one, to be sized up."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self.head = torch.randn(4, 7, generator=generator)
@@ -71,7 +71,7 @@ def test_the_bands_logits_are_the_lattices() -> None:
 def test_the_rnnt_loss_is_over_the_whole_lattice_unless_asked() -> None:
     output, batch, joint = make(width=3)
     terms = loss_terms(output, batch, BLANK, LossSettings(lattice_kl=1.0))
-    assert joint.nodes == [3 * 9 * 6]
+    assert joint.nodes == [1, 3 * 9 * 6]
     logits = output.lattice_logits()
     lengths = (batch.labels_BU, output.frames_B, batch.label_lengths_B)
     torch.testing.assert_close(terms["rnnt"], rnnt_loss(logits, *lengths, BLANK, "none"))
@@ -82,7 +82,7 @@ def test_the_rnnt_loss_is_over_the_whole_lattice_unless_asked() -> None:
 def test_in_the_band_the_joint_network_is_asked_for_nothing_else() -> None:
     output, batch, joint = make(width=3)
     terms = loss_terms(output, batch, BLANK, LossSettings(lattice_kl=1.0, rnnt_in_band=True))
-    assert joint.nodes == [3 * 9 * 3]
+    assert joint.nodes == [1, 3 * 9 * 3]
     whole = loss_terms(output, batch, BLANK, LossSettings(lattice_kl=1.0))
     torch.testing.assert_close(terms["lattice_kl"], whole["lattice_kl"])
     found, expected = (gradients(output, t["lattice_kl"]) for t in (terms, whole))
@@ -95,7 +95,7 @@ def test_in_the_band_the_joint_network_is_asked_for_nothing_else() -> None:
 def test_without_an_rnnt_loss_the_band_is_enough() -> None:
     output, batch, joint = make(width=3)
     terms = loss_terms(output, batch, BLANK, LossSettings(rnnt=0, lattice_kl=1.0))
-    assert joint.nodes == [3 * 9 * 3]
+    assert joint.nodes == [1, 3 * 9 * 3]
     assert terms.keys() == {"lattice_kl"}
 
 
@@ -103,7 +103,7 @@ def test_a_whole_lattice_has_no_band_to_stay_in() -> None:
     output, batch, joint = make(width=None)
     terms = loss_terms(output, batch, BLANK, LossSettings(lattice_kl=1.0))
     asked = loss_terms(output, batch, BLANK, LossSettings(lattice_kl=1.0, rnnt_in_band=True))
-    assert joint.nodes == [3 * 9 * 6] * 2
+    assert joint.nodes == [1, 3 * 9 * 6] * 2
     assert all(torch.equal(terms[name], asked[name]) for name in terms)
 
 
@@ -125,7 +125,7 @@ def test_the_full_sum_is_over_the_whole_lattice(lattice_kl: float) -> None:
     output, batch, joint = make(width=3)
     weights = LossSettings(rnnt=0, lattice_kl=lattice_kl, full_sum=0.5)
     terms = loss_terms(output, with_score(batch), BLANK, weights)
-    assert joint.nodes == [3 * 9 * 6]
+    assert joint.nodes == [1, 3 * 9 * 6]
     assert terms.keys() == {"full_sum", *(["lattice_kl"] if lattice_kl else [])}
     lengths = (batch.labels_BU, output.frames_B, batch.label_lengths_B)
     nll = rnnt_loss(output.lattice_logits(), *lengths, BLANK, "none")
