@@ -101,8 +101,9 @@ def check_frames(
     if wrong:
         row = wrong[0]
         name = f"Utterance {ids[row]!r}" if ids is not None else f"Row {row}"
+        wanted = f"{ratio} exactly" if exact else str(ratio)
         raise SpecMismatchError(
             f"{name}: the teacher has {int(teacher_B[row])} frames and the student "
-            f"{int(student_B[row])}; expected {ratio}{' exactly' if exact else ''}. Check that both "
-            "hear the same audio, and their frame rates (student.subsampling, align.frame_ratio)."
+            f"{int(student_B[row])}; expected {wanted}. Check that both hear the same audio, and "
+            "their frame rates (student.subsampling, align.frame_ratio)."
         )

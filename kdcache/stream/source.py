@@ -62,6 +62,11 @@ class Source(Protocol):
         """float64 seconds by row."""
         ...
 
+    @property
+    def frame_shift(self) -> float | None:
+        """Seconds between two frames of the targets; ``None`` where there are none."""
+        ...
+
     def load(self, row: int) -> Example:
         """Decode one row. May be called from several threads."""
         ...
@@ -79,6 +84,8 @@ class CorpusSource:
         tokenizer: spells the transcripts.
         sample_rate: Hz of the samples to give.
     """
+
+    frame_shift = None
 
     def __init__(
         self,
@@ -138,6 +145,7 @@ class CacheSource:
         if tokenizer is not None:
             check_tokenizer(cache, tokenizer)
         self._sample_rate = sample_rate or cache.spec.teacher.sample_rate
+        self.frame_shift = cache.spec.teacher.frame_shift
         table = cache.catalogue
         self._ids, self._texts = table.column("id"), table.column("text")
         self._tokens = table.column("tokens")
@@ -189,6 +197,11 @@ class KeptSource:
         self._source = source
         self._kept: dict[int, Example] = {}
         self.snapshot, self.durations = source.snapshot, source.durations
+
+    @property
+    def frame_shift(self) -> float | None:
+        """As the source's."""
+        return self._source.frame_shift
 
     def load(self, row: int) -> Example:
         """The utterance of ``row``, decoded when it is first asked for."""

@@ -10,6 +10,8 @@ into micro-batches.
 Where the cached lattice is a band, KL_lattice is over the band's nodes. L_RNNT is over the whole
 lattice all the same, unless it is asked to stay in the band (``loss.rnnt_in_band``): then nothing
 needs the other nodes, and the joint network is evaluated at T×S of them instead of T×U.
+
+Teacher and student need not have the same frames: see ``kdcache.loss.align``.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from torch.nn.functional import ctc_loss
 from kdcache.batch import PosteriorBatch
 from kdcache.errors import KdcacheError, SpecMismatchError
 from kdcache.lattice import rnnt_loss
-from kdcache.loss import posterior_kl, transducer_kd_loss
+from kdcache.loss import align_lattice, aligned_posterior_kl, transducer_kd_loss
+from kdcache.train.alignment import SIDE_BY_SIDE, Alignment
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +42,11 @@ class NonFiniteLossError(KdcacheError):
 
 
 def loss_terms(
-    output: StudentOutput, batch: Batch, blank: int, weights: LossSettings
+    output: StudentOutput,
+    batch: Batch,
+    blank: int,
+    weights: LossSettings,
+    alignment: Alignment = SIDE_BY_SIDE,
 ) -> dict[str, Tensor]:
     """The terms whose weight is not zero, each (B,) nats.
 
@@ -49,7 +56,7 @@ def loss_terms(
     """
     terms: dict[str, Tensor] = {}
     if weights.lattice_kl:
-        terms |= _lattice_terms(output, batch, blank, weights)
+        terms |= _lattice_terms(output, batch, blank, weights, alignment)
     elif weights.rnnt:
         terms["rnnt"] = rnnt_loss(
             output.lattice_logits(),
@@ -60,7 +67,7 @@ def loss_terms(
             reduction="none",
         )
     if weights.encoder_kl:
-        terms["encoder_kl"] = _encoder_term(output, batch)
+        terms["encoder_kl"] = _encoder_term(output, batch, weights, alignment)
     if weights.ctc:
         terms["ctc"] = _ctc_term(output, batch, blank)
     for name, values_B in terms.items():
@@ -75,13 +82,14 @@ def weighted_sum(terms: dict[str, Tensor], weights: LossSettings) -> Tensor:
 
 
 def _lattice_terms(
-    output: StudentOutput, batch: Batch, blank: int, weights: LossSettings
+    output: StudentOutput, batch: Batch, blank: int, weights: LossSettings, alignment: Alignment
 ) -> dict[str, Tensor]:
     """RNN-T loss and lattice KL from one pass over the vocabulary."""
-    target = batch.lattice
+    (shift,) = alignment.shifts_of("lattice_kl")
+    frames = (output.frames_B, alignment.ratio, shift)
+    target = align_lattice(batch.lattice, *frames, batch.ids)
     in_band = target.starts_BT is not None and (weights.rnnt_in_band or not weights.rnnt)
-    _check_lengths(batch.ids, "frames", target.frames_B, output.frames_B)
-    _check_lengths(batch.ids, "labels", target.labels_B, batch.label_lengths_B)
+    _check_labels(batch.ids, target.labels_B, batch.label_lengths_B)
     if in_band:
         assert target.starts_BT is not None
         logits_BTXV = output.band_logits(target.starts_BT, target.logp_BTSC.shape[2])
@@ -100,12 +108,23 @@ def _lattice_terms(
     return {name: values_B for name, values_B in terms.items() if getattr(weights, name)}
 
 
-def _encoder_term(output: StudentOutput, batch: Batch) -> Tensor:
+def _encoder_term(
+    output: StudentOutput, batch: Batch, weights: LossSettings, alignment: Alignment
+) -> Tensor:
     target = batch.targets["encoder_logits"]
     assert isinstance(target, PosteriorBatch)
     assert output.ctc_logits_BTV is not None
-    _check_lengths(batch.ids, "frames", target.lengths_B, output.frames_B)
-    return posterior_kl(output.ctc_logits_BTV, target, reduction="none")
+    return aligned_posterior_kl(
+        output.ctc_logits_BTV,
+        output.frames_B,
+        target,
+        alignment.ratio,
+        alignment.shifts_of("encoder_kl"),
+        alignment.group,
+        reduction="none",
+        rest=weights.rest,
+        ids=batch.ids,
+    )
 
 
 def _ctc_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
@@ -123,14 +142,13 @@ def _ctc_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
     return values
 
 
-def _check_lengths(ids: tuple[str, ...], what: str, teacher_B: Tensor, student_B: Tensor) -> None:
+def _check_labels(ids: tuple[str, ...], teacher_B: Tensor, student_B: Tensor) -> None:
     wrong = (teacher_B != student_B).nonzero()[:, 0].tolist()
     if wrong:
         row = wrong[0]
         raise SpecMismatchError(
-            f"Utterance {ids[row]!r}: the teacher has {int(teacher_B[row])} {what} and the "
-            f"student {int(student_B[row])}; give the student the teacher's frame rate "
-            "(student.subsampling) and tokenizer."
+            f"Utterance {ids[row]!r}: the teacher has {int(teacher_B[row])} labels and the "
+            f"student {int(student_B[row])}; give the student the teacher's tokenizer."
         )
 
 

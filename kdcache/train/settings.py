@@ -7,7 +7,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from kdcache.config import ConfigLocation, ConfigPath, Settings
+from kdcache.errors import did_you_mean
 from kdcache.student.settings import StudentSettings
+from kdcache.train.align_settings import AlignSettings
+from kdcache.train.ramp import Ramp
 
 
 class DataSettings(Settings):
@@ -60,10 +63,36 @@ class LossSettings(Settings):
     alone: width ÷ (labels + 1) of time and memory, and alignments that the teacher thought
     improbable are not learnt from."""
 
+    rest: Literal["joined", "spread"] = "joined"
+    """What of ``encoder_logits`` was not kept is compared as one class (``joined``), or spread over
+    the classes that are left, by the cache's model of the rest where it has one (``spread``)."""
+
+    ramps: dict[str, Ramp] = Field(default={})
+    """By term, how its weight is reached, for example ``{lattice_kl: {steps: 500}}``."""
+
+    @model_validator(mode="after")
+    def _ramps_are_of_terms(self) -> LossSettings:
+        terms = self._all()
+        for name in self.ramps:
+            if name not in terms:
+                hint = did_you_mean(name, terms)
+                raise ValueError(f"should have ramps of {', '.join(terms)}, got {name!r}.{hint}")
+        return self
+
     def weights(self) -> dict[str, float]:
         """The terms by name whose weight is not 0."""
-        terms = {name: value for name, value in self if name != "rnnt_in_band"}
-        return {name: float(weight) for name, weight in terms.items() if weight}
+        return {name: weight for name, weight in self._all().items() if weight}
+
+    def at(self, step: int) -> LossSettings:
+        """The same with the weights of the step that is the first after ``step`` steps."""
+        weights = self.weights()
+        ramps = {name: ramp for name, ramp in self.ramps.items() if name in weights}
+        reached = {name: ramp.weight(weights[name], step) for name, ramp in ramps.items()}
+        return self.model_copy(update=reached) if reached else self
+
+    def _all(self) -> dict[str, float]:
+        """The weight of every term: those settings that are numbers."""
+        return {name: value for name, value in self if isinstance(value, float)}
 
 
 class OptimSettings(Settings):
@@ -105,6 +134,9 @@ class TrainSettings(Settings):
 
     loss: LossSettings = LossSettings()
     """What is minimised."""
+
+    align: AlignSettings = AlignSettings()
+    """Which frames of the teacher and of the student belong together."""
 
     optim: OptimSettings = OptimSettings()
     """How."""

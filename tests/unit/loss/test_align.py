@@ -63,7 +63,7 @@ def frame_error(values_D: Tensor, target: VectorBatch, row: int, t: int) -> floa
     return float(((values_D - target.values_BTD[row, t]) ** 2).mean())
 
 
-def written_out(  # noqa: PLR0913
+def written_out(
     of_frame: object,
     student: Tensor,
     frames: list[int],
