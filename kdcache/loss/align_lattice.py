@@ -125,7 +125,8 @@ def _groups(logp_BTSC: Tensor, frames_B: Tensor, factor: int) -> Tensor:
     padding_BT = t_T >= frames_B[:, None]
     passed_C = logp_BTSC.new_tensor([0.0, -torch.inf, -torch.inf])
     logp_BTSC = torch.where(padding_BT[:, :, None, None], passed_C, logp_BTSC)
-    return logp_BTSC.unflatten(1, (-1, factor))
+    batch, frames, *node = logp_BTSC.shape
+    return logp_BTSC.view(batch, frames // factor, factor, *node)
 
 
 def _moved(target: LatticeBatch, frames_B: Tensor, shift: int) -> LatticeBatch:

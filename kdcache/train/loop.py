@@ -14,6 +14,7 @@ from kdcache.batch import to_device
 from kdcache.errors import TokenizerError
 from kdcache.student import build_student, load_student
 from kdcache.student.augment import SpecAugment
+from kdcache.student.noise import NoiseAugment, add_noise
 from kdcache.train.alignment import alignment_of
 from kdcache.train.checkpoint import (
     finished_student,
@@ -119,6 +120,9 @@ class Trainer:
         augment = None
         if self._settings.augment:
             augment = replace(SpecAugment(), seed=self._settings.seed, step=self.step)
+        if self._settings.noise is not None:
+            noise = NoiseAugment(self._settings.noise, seed=self._settings.seed, step=self.step)
+            batch = add_noise(batch, noise)
         output = self.student(batch, augment)
         return loss_terms(output, batch, self.student.blank, self._weights, self._alignment)
 

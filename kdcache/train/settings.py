@@ -150,6 +150,11 @@ class TrainSettings(Settings):
     augment: bool = True
     """SpecAugment on the student's features."""
 
+    noise: tuple[float, float] | None = None
+    """Lowest and highest signal-to-noise ratio, in dB, of noise that is added to what the student
+    hears: white or pink, in four of five utterances, anew in every step. Its targets stay the
+    teacher's of the clean utterance."""
+
     seed: int = Field(default=0, ge=0)
     """Of weights, order, dropout and masks."""
 
@@ -181,6 +186,8 @@ class TrainSettings(Settings):
                 f"should have micro_batches_per_step ({self.micro_batches_per_step}) a multiple "
                 f"of workers ({self.workers})"
             )
+        if self.noise is not None and self.noise[0] > self.noise[1]:
+            raise ValueError(f"should have the lowest ratio of noise first, got {self.noise}")
         if (self.loss.encoder_kl or self.loss.ctc) and not self.student.ctc_head:
             raise ValueError("should have student.ctc_head: true for loss.ctc or loss.encoder_kl")
         if (self.loss.lattice_kl or self.loss.encoder_kl) and self.data.cache is None:

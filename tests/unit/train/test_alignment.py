@@ -99,7 +99,7 @@ def test_shifts_and_groups_reach_their_terms() -> None:
     shifts = {"lattice_kl": range(2, 3), "encoder_kl": range(4)}
     terms = loss_terms(output, batch, BLANK, LOSS, Alignment(shifts=shifts))
     plain = loss_terms(output, batch, BLANK, LOSS)
-    assert torch.equal(terms["rnnt"], plain["rnnt"])
+    torch.testing.assert_close(terms["rnnt"], plain["rnnt"])
     (grad,) = torch.autograd.grad(terms["lattice_kl"].sum(), output.encoder_BTJ)
     assert (grad[0, :2] == 0).all()
     assert (grad[0, 2:].abs().sum(-1) > 0).all()
