@@ -120,7 +120,7 @@ def _failed_row(item: FailedUtterance) -> dict[str, Any]:
         "id": item.utterance.id,
         "text": item.utterance.text,
         "speaker": item.utterance.speaker,
-        "duration": item.utterance.audio.duration,
+        "duration": item.utterance.duration or None,
         "error": item.code,
         "message": item.message,
     }

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from kdcache.corpus import decode_flac, load_audio, read_manifest, resample
-from kdcache.errors import ConfigError, ManifestError, TokenizerError, did_you_mean
+from kdcache.corpus import decode_flac, load_audio, resample
+from kdcache.errors import ConfigError, TokenizerError, did_you_mean
 from kdcache.stream.collate import collate
+from kdcache.stream.join import check_length, join_corpus
 from kdcache.stream.packed import collate_packed
 from kdcache.types import canonical_json, fingerprint_of
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from kdcache.codec.records import Record
     from kdcache.corpus.tokenizer import Tokenizer
     from kdcache.store import Cache
+    from kdcache.stream.join import OnOtherText
     from kdcache.types import Utterance
 
 _BLOCK = 65_536
@@ -124,10 +126,12 @@ class CacheSource:
             cache where it holds any and streams none otherwise.
         sample_rate: Hz of the samples to give; the teacher's if ``None``.
         tokenizer: the student's, checked against the cache's.
+        on_other_text: see :func:`kdcache.stream.join.join_corpus`.
 
     Raises:
         ConfigError: a target that the cache does not hold.
-        ManifestError: utterances of the cache that the corpus lacks, by name.
+        ManifestError: utterances of the cache that the corpus lacks, or has with another duration
+            or text, by name; the length of decoded audio is compared when it is.
         TokenizerError: the cache was made with another tokenizer.
     """
 
@@ -139,6 +143,7 @@ class CacheSource:
         corpus: str | Path | None = None,
         sample_rate: int | None = None,
         tokenizer: Tokenizer | None = None,
+        on_other_text: OnOtherText = "raise",
     ) -> None:
         self._cache = cache
         self._targets = _check_targets(cache, targets)
@@ -150,7 +155,7 @@ class CacheSource:
         self._ids, self._texts = table.column("id"), table.column("text")
         self._tokens = table.column("tokens")
         self.durations = table.column("duration").to_numpy().astype(np.float64)
-        self._audio = None if corpus is None else _join(self._ids, corpus)
+        self._audio = None if corpus is None else join_corpus(table, corpus, on_other_text)
 
     @cached_property
     def snapshot(self) -> str:
@@ -179,7 +184,10 @@ class CacheSource:
 
     def _samples(self, row: int) -> np.ndarray | None:
         if self._audio is not None:
-            return load_audio(self._audio[row].audio, self._sample_rate)
+            samples = load_audio(self._audio[row].audio, self._sample_rate)
+            heard = float(self.durations[row])
+            check_length(self._ids[row].as_py(), len(samples), self._sample_rate, heard)
+            return samples
         if self._cache.spec.audio == "none":
             return None
         samples, rate = decode_flac(self._cache.audio(row))
@@ -249,16 +257,3 @@ def _digest_of_ids(spec_hash: str, ids: pa.ChunkedArray) -> str:
         digest.update(canonical_json(block)[1:-1].encode())
     digest.update(b"]]")
     return digest.hexdigest()
-
-
-def _join(ids: pa.ChunkedArray, corpus: str | Path) -> list[Utterance]:
-    """The corpus's utterances in the order of ``ids``."""
-    by_id = {utterance.id: utterance for utterance in read_manifest(corpus)}
-    missing = [name for block in _blocks(ids) for name in block if name not in by_id]
-    if missing:
-        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-        raise ManifestError(
-            f"{len(missing)} of the cache's {len(ids)} utterances are not in {corpus}: {shown}. "
-            "Give the manifest that the cache was extracted from."
-        )
-    return [by_id[name] for block in _blocks(ids) for name in block]

@@ -33,6 +33,10 @@ class DataSettings(Settings):
     """What becomes of an utterance whose cached bytes are not what was written: end the run, or
     go on without it; metrics and report count those."""
 
+    on_other_text: Literal["raise", "keep"] = "raise"
+    """What becomes of an utterance whose text in ``corpus`` is not the one that its teacher was
+    conditioned on: end the run, or keep the cache's text."""
+
     @model_validator(mode="after")
     def _something(self) -> DataSettings:
         if self.cache is None and (self.corpus is None or self.tokenizer is None):
