@@ -1,7 +1,7 @@
 """The weight of a term that rises, or falls, as training goes.
 
-A student that hears nothing yet follows a lattice best by ignoring its audio: some never start
-with the divergence at full weight from the first step.
+With the divergence of a lattice at full weight from the first step some students never start to
+hear; with little of it at first, and more as they learn, they do.
 """
 
 from __future__ import annotations
