@@ -25,8 +25,8 @@ Where several time shifts are given, each utterance takes the one with the small
 counts, the first of equal ones; the gradient goes through that one alone. The mean, because a sum
 would favour shifts under which less counts.
 
-Shapes: B batch, T frames, W frames of a window of the student's, P pairs of frames, V vocabulary, D
-width, X either.
+Shapes: B batch, T frames, W frames of a window of the student's, P pairs of frames, R pairs of a
+frame, V vocabulary, D width, X either.
 """
 
 from __future__ import annotations
@@ -64,29 +64,43 @@ class Pairs:
     """Which frame of the teacher each of a run of student frames is compared with.
 
     Attributes:
-        student_BW: int64, the student's frames, each once.
-        repeat: how many pairs in a row each of them makes.
-        teacher_BP: int64, the teacher's frame of each pair, P ≤ W · repeat.
+        first_B: the student's first frame of each utterance; a number where it is the same for all.
+        repeat: how many pairs in a row each frame of the student makes.
+        teacher_BP: int64, the teacher's frame of each pair.
         counts_B: pairs of each utterance; what lies beyond is padding.
     """
 
-    student_BW: Tensor
+    first_B: Tensor | int
     repeat: int
     teacher_BP: Tensor
     counts_B: Tensor
 
     def of_student(self, values_BTX: Tensor) -> Tensor:
-        """The student's side of each pair: (B, P, X), differentiable."""
-        index_BW1 = self.student_BW.clamp(max=values_BTX.shape[1] - 1)[..., None]
-        values_BWX = values_BTX.gather(1, index_BW1.expand(-1, -1, values_BTX.shape[2]))
+        """The student's side of each pair: (B, P, X), differentiable; a view where it can be."""
+        pairs = self.teacher_BP.shape[1]
+        values_BWX = self._window(values_BTX, -(-pairs // self.repeat))
+        if self.repeat == 1:
+            return values_BWX
         # Expanded rather than gathered: the gradient is then a sum in one order on every device.
         pairs_BWRX = values_BWX[:, :, None].expand(-1, -1, self.repeat, -1)
-        return pairs_BWRX.flatten(1, 2)[:, : self.teacher_BP.shape[1]]
+        return pairs_BWRX.flatten(1, 2)[:, :pairs]
 
     def of_teacher(self, values_BTX: Tensor) -> Tensor:
         """The teacher's side of each pair: (B, P, X)."""
-        index_BP1 = self.teacher_BP.clamp(max=values_BTX.shape[1] - 1)[..., None]
-        return values_BTX.gather(1, index_BP1.expand(-1, -1, values_BTX.shape[2]))
+        return _gather(values_BTX, self.teacher_BP)
+
+    def _window(self, values_BTX: Tensor, width: int) -> Tensor:
+        if isinstance(self.first_B, int):
+            first = min(self.first_B, values_BTX.shape[1] - width)
+            return values_BTX[:, first : first + width]
+        w_W = torch.arange(width, device=values_BTX.device)
+        return _gather(values_BTX, self.first_B[:, None] + w_W)
+
+
+def _gather(values_BTX: Tensor, index_BP: Tensor) -> Tensor:
+    """Frames by index, (B, P, X); an index beyond the last, which is padding, has the last."""
+    index_BP1 = index_BP.clamp(max=values_BTX.shape[1] - 1)[..., None]
+    return values_BTX.gather(1, index_BP1.expand(-1, -1, values_BTX.shape[2]))
 
 
 def pair_frames(
@@ -110,19 +124,20 @@ def pair_frames(
     """
     if group not in get_args(Group):
         raise ConfigError(unknown_choice("group", group, get_args(Group)))
-    shift_B = torch.as_tensor(shift_B, device=teacher_B.device).expand_as(teacher_B)
-    first_B, skipped_B = shift_B.clamp(min=0), (-shift_B).clamp(min=0)
+    first_B, skipped_B = _positive(shift_B), _positive(-shift_B)
     r = ratio.teacher
     repeat = r if group == "mean" else 1
     # In pairs: what the teacher has, and what the student has room for.
     there_B = (teacher_B * repeat * ratio.student + r - 1) // r - skipped_B * repeat
     counts_B = torch.minimum(there_B, (student_B - first_B) * repeat).clamp(min=0)
-    pairs = max(int(counts_B.max()), 1)
-    p_P = torch.arange(pairs, device=teacher_B.device)
-    w_W = torch.arange(-(-pairs // repeat), device=teacher_B.device)
-    fine_BP = skipped_B[:, None] * repeat + p_P
-    teacher_BP = fine_BP * (r // repeat) // ratio.student
-    return Pairs(first_B[:, None] + w_W, repeat, teacher_BP, counts_B)
+    p_P = torch.arange(max(int(counts_B.max()), 1), device=teacher_B.device)
+    skipped_B1 = skipped_B if isinstance(skipped_B, int) else skipped_B[:, None]
+    fine_BP = (skipped_B1 * repeat + p_P).expand(len(teacher_B), -1)
+    return Pairs(first_B, repeat, fine_BP * (r // repeat) // ratio.student, counts_B)
+
+
+def _positive(shift_B: Tensor | int) -> Tensor | int:
+    return max(shift_B, 0) if isinstance(shift_B, int) else shift_B.clamp(min=0)
 
 
 def aligned_posterior_kl(
