@@ -37,7 +37,7 @@ class FrameRatio:
     student: int = 1
 
     def __str__(self) -> str:
-        return f"{self.teacher}:{self.student}"
+        return f"{self.teacher}/{self.student}"
 
 
 SAME = FrameRatio()
@@ -45,16 +45,16 @@ SAME = FrameRatio()
 
 
 def parse_ratio(text: str) -> FrameRatio:
-    """``2:1`` is two frames of the teacher for one of the student.
+    """``2/1`` is two frames of the teacher for one of the student.
 
     Raises:
         ConfigError: it is not two integers of which one is 1.
     """
-    found = re.fullmatch(r"([1-9]\d*):([1-9]\d*)", text)
+    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
     if found is None or "1" not in found.groups():
         raise ConfigError(
             f"The frame ratio is {text!r}; expected frames of the teacher to frames of the student "
-            "as two integers of which one is 1, such as 2:1 or 1:2."
+            "as two integers of which one is 1, such as 2/1 or 1/2."
         )
     return FrameRatio(int(found[1]), int(found[2]))
 

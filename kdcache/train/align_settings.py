@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from kdcache.config import Settings
 from kdcache.errors import did_you_mean
@@ -26,18 +26,12 @@ class ShiftRange(Settings):
     max: int = Field(ge=-LONGEST, le=LONGEST)
     """The largest."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> ShiftRange:
-        if self.min > self.max:
-            raise ValueError(f"should have min ({self.min}) at most max ({self.max})")
-        return self
-
 
 class AlignSettings(Settings):
     """Which of the teacher's frames a frame of the student learns from."""
 
     frame_ratio: str | None = None
-    """Frames of the teacher to frames of the student in an equal time, such as ``2:1``; from both
+    """Frames of the teacher to frames of the student in an equal time, such as ``2/1``; from both
     models' frame shifts if left out."""
 
     group: Literal["mean", "pick"] = "mean"
@@ -52,8 +46,8 @@ class AlignSettings(Settings):
     @field_validator("frame_ratio")
     @classmethod
     def _ratio(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[1-9]\d*:1|1:[1-9]\d*", value):
-            raise ValueError(f"should be a ratio such as 2:1 or 1:2, got {value!r}")
+        if value is not None and not re.fullmatch(r"[1-9]\d*/1|1/[1-9]\d*", value):
+            raise ValueError(f"should be a ratio such as 2/1 or 1/2, got {value!r}")
         return value
 
     @field_validator("time_shift")
@@ -63,6 +57,10 @@ class AlignSettings(Settings):
             if name not in TERMS:
                 hint = did_you_mean(name, TERMS)
                 raise ValueError(f"should name terms ({', '.join(TERMS)}), got {name!r}.{hint}")
+            if isinstance(shift, ShiftRange) and shift.min > shift.max:
+                raise ValueError(
+                    f"should have min at most max, got {shift.min} and {shift.max} for {name}"
+                )
             if isinstance(shift, int) and abs(shift) > LONGEST:
                 raise ValueError(f"should be at most {LONGEST} frames, got {shift} for {name}")
         if isinstance(value.get("lattice_kl"), ShiftRange):

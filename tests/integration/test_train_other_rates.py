@@ -119,7 +119,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
 
 def test_a_ratio_that_is_set_counts(caches: dict[int, Path], tones: Path, tmp_path: Path) -> None:
     settings = settings_of(
-        caches[8], tones, tmp_path / "run", align={"frame_ratio": "1:1"}, loss={"encoder_kl": 1.0}
+        caches[8], tones, tmp_path / "run", align={"frame_ratio": "1/1"}, loss={"encoder_kl": 1.0}
     )
-    with pytest.raises(SpecMismatchError, match="'tone-.*frames and the student .*expected 1:1"):
+    with pytest.raises(SpecMismatchError, match="'tone-.*frames and the student .*expected 1/1"):
         Trainer(settings, World()).run()

@@ -87,13 +87,13 @@ def written_out(
 
 
 CASES = [
-    ("1:1", [7, 3, 1], [7, 3, 1]),
-    ("1:1", [7, 3, 2], [6, 4, 1]),  # rounded another way
-    ("2:1", [8, 5, 1], [4, 3, 1]),
-    ("2:1", [9, 4, 2], [4, 3, 1]),
-    ("4:1", [12, 7, 1], [3, 2, 1]),
-    ("1:2", [4, 3, 1], [8, 6, 1]),
-    ("1:3", [4, 2, 1], [11, 7, 3]),
+    ("1/1", [7, 3, 1], [7, 3, 1]),
+    ("1/1", [7, 3, 2], [6, 4, 1]),  # rounded another way
+    ("2/1", [8, 5, 1], [4, 3, 1]),
+    ("2/1", [9, 4, 2], [4, 3, 1]),
+    ("4/1", [12, 7, 1], [3, 2, 1]),
+    ("1/2", [4, 3, 1], [8, 6, 1]),
+    ("1/3", [4, 2, 1], [11, 7, 3]),
 ]
 
 
@@ -164,9 +164,9 @@ def test_equal_rates_are_the_plain_loss() -> None:
     )
 
 
-@pytest.mark.parametrize("ratio", ["1:1", "2:1", "1:2"])
+@pytest.mark.parametrize("ratio", ["1/1", "2/1", "1/2"])
 def test_gradcheck(ratio: str) -> None:
-    lengths = {"1:1": [4, 2], "2:1": [8, 3], "1:2": [2, 1]}[ratio]
+    lengths = {"1/1": [4, 2], "2/1": [8, 3], "1/2": [2, 1]}[ratio]
     target, frames = teacher_of(lengths), torch.tensor([4, 2])
 
     def function(z: Tensor) -> Tensor:
@@ -246,9 +246,9 @@ def test_a_shift_beyond_the_utterance_costs_nothing_and_is_not_chosen() -> None:
     assert chosen[0] == plain[0] > 0
 
 
-@pytest.mark.parametrize("ratio", ["1:1", "2:1", "1:2"])
+@pytest.mark.parametrize("ratio", ["1/1", "2/1", "1/2"])
 def test_padding_has_no_say(ratio: str) -> None:
-    lengths = {"1:1": [5, 2], "2:1": [9, 4], "1:2": [3, 1]}[ratio]
+    lengths = {"1/1": [5, 2], "2/1": [9, 4], "1/2": [3, 1]}[ratio]
     frames, parsed = [5, 2], parse_ratio(ratio)
     student, target = student_of(frames), teacher_of(lengths)
     clean = aligned_posterior_kl(
@@ -282,16 +282,16 @@ def test_the_rest_may_be_spread_by_a_model() -> None:
 
 
 def test_ratios_are_parsed_and_told() -> None:
-    assert parse_ratio("2:1") == FrameRatio(2, 1)
-    assert str(parse_ratio("1:4")) == "1:4"
-    for text in ("2:3", "2", "0:1", "1:-2", "a:1", "2:1 "):
+    assert parse_ratio("2/1") == FrameRatio(2, 1)
+    assert str(parse_ratio("1/4")) == "1/4"
+    for text in ("2/3", "2", "0/1", "1/-2", "a/1", "2/1 "):
         with pytest.raises(ConfigError, match="two integers of which one is 1"):
             parse_ratio(text)
 
 
 @pytest.mark.parametrize(
     ("teacher", "student", "ratio"),
-    [(0.04, 0.04, "1:1"), (0.04, 0.08, "2:1"), (0.08, 0.04, "1:2"), (0.02, 0.08, "4:1")],
+    [(0.04, 0.04, "1/1"), (0.04, 0.08, "2/1"), (0.08, 0.04, "1/2"), (0.02, 0.08, "4/1")],
 )
 def test_ratios_follow_from_frame_shifts(teacher: float, student: float, ratio: str) -> None:
     assert str(ratio_of_shifts(teacher, student)) == ratio
@@ -304,8 +304,8 @@ def test_shifts_that_are_no_multiples_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("teacher", "student", "ratio", "fits"),
-    [(9, 9, "1:1", True), (9, 7, "1:1", True), (9, 6, "1:1", False), (9, 4, "2:1", True),
-     (9, 6, "2:1", True), (9, 7, "2:1", False), (4, 11, "1:2", True), (4, 4, "1:2", False)],
+    [(9, 9, "1/1", True), (9, 7, "1/1", True), (9, 6, "1/1", False), (9, 4, "2/1", True),
+     (9, 6, "2/1", True), (9, 7, "2/1", False), (4, 11, "1/2", True), (4, 4, "1/2", False)],
 )  # fmt: skip
 def test_rounding_is_borne_and_more_is_refused(
     teacher: int, student: int, ratio: str, fits: bool

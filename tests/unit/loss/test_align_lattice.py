@@ -159,6 +159,8 @@ def one_frame(student: Tensor, target: LatticeBatch, case: Case, row: int, s: in
 def test_the_rnnt_loss_beside_it_is_over_all_frames() -> None:
     case = random_case([6, 3], [2, 1])
     aligned = align_lattice(case.target(1), torch.tensor([6, 4]), shift=2)
+    assert (aligned.ids_BTSK[:, :2] == -1).all()
+    assert (aligned.ids_BTSK[0, 2:] >= 0).any()
     student = random_case([6, 4], [2, 1], seed=5).student
     found = transducer_kd_loss(student, aligned, case.labels, 0, 1.0, "none")
     expected = rnnt_loss(student, case.labels, torch.tensor([6, 4]), case.lengths, 0, "none")
@@ -189,7 +191,7 @@ def test_a_band_can_be_split_and_nothing_else() -> None:
     with pytest.raises(SpecMismatchError, match="a band, which cannot be shifted"):
         align_lattice(target, torch.tensor([4, 3]), shift=1)
     with pytest.raises(SpecMismatchError, match="'b': the teacher has 3 frames and the student 4; "
-                                                "expected 1:1 exactly"):  # fmt: skip
+                                                "expected 1/1 exactly"):  # fmt: skip
         align_lattice(target, torch.tensor([4, 4]), ids=["a", "b"])
 
 

@@ -76,6 +76,6 @@ def test_the_loop_learns_from_late_frames(tmp_path: Path, monkeypatch: pytest.Mo
 
     names: dict[str, Any] = {"model": model}
     exec(CODE[1], names)
-    assert str(names["ratio"]) == "1:2"
+    assert str(names["ratio"]) == "1/2"
     assert sum(len(logits) for logits in seen) == 6
     assert all(logits.grad is not None and logits.grad.abs().sum() > 0 for logits in seen)
