@@ -17,6 +17,9 @@ emits between would become a blank.
 Merging joins the K more classes with the rest, because each frame has others. Of a band it is
 refused, since the windows of a group's frames do not lie over the same columns.
 
+A band that is moved in time, or cut, must still lead from the first node to the last: its windows
+then go there as fast as windows may, and frames whose windows were changed for it do not count.
+
 Shapes: B batch, T frames of the target, G groups of r frames, S columns of a frame's window, K kept
 class ids, C = 3+K classes.
 """
@@ -60,28 +63,32 @@ def align_lattice(
 
     Raises:
         SpecMismatchError: lengths differ by more than rounding, by name; or a band would have to
-            be merged, shifted or cut to length.
+            be merged, or does not reach its end in the student's frames.
     """
     check_frames(target.frames_B, frames_B, ratio, ids)
-    if target.starts_BT is not None:
-        _check_band(ratio, shift)
-        check_frames(target.frames_B, frames_B, ratio, ids, exact=True)
     if ratio.teacher > 1:
         target = merge_frames(target, ratio.teacher)
     elif ratio.student > 1:
         target = split_frames(target, ratio.student)
     if shift == 0 and torch.equal(target.frames_B, frames_B):
         return target
-    return _moved(target, frames_B, shift)
+    return _moved(target, frames_B, shift, ids)
 
 
 def merge_frames(target: LatticeBatch, factor: int) -> LatticeBatch:
     """Groups of ``factor`` frames as one: what happens first at each column. K becomes 0.
 
     A last group that is not whole stands for the frames that it has.
+
+    Raises:
+        SpecMismatchError: the target is a band.
     """
     if target.starts_BT is not None:
-        raise SpecMismatchError(_BANDED.format("merged"))
+        raise SpecMismatchError(
+            "The cached lattice is a band, which cannot be merged for a slower student: the "
+            "windows of its frames lie over different columns. Extract a whole lattice (without "
+            "epsilon and width), or set loss.lattice_kl to 0."
+        )
     first_BGRSC = _groups(_three_classes(target), target.frames_B, factor)
     blank_BGRS = first_BGRSC[..., 0]
     before_BGRS = blank_BGRS.cumsum(2).roll(1, 2)
@@ -129,29 +136,48 @@ def _groups(logp_BTSC: Tensor, frames_B: Tensor, factor: int) -> Tensor:
     return logp_BTSC.view(batch, frames // factor, factor, *node)
 
 
-def _moved(target: LatticeBatch, frames_B: Tensor, shift: int) -> LatticeBatch:
+def _moved(
+    target: LatticeBatch, frames_B: Tensor, shift: int, ids: Sequence[str] | None
+) -> LatticeBatch:
     """On ``frames_B`` frames, ``shift`` of them later; nothing where there is no counterpart."""
     t_T = torch.arange(int(frames_B.max()), device=frames_B.device)
     from_T = t_T - shift
     missing_BT = (from_T < 0) | (from_T >= target.frames_B[:, None])
     index_T = from_T.clamp(0, target.logp_BTSC.shape[1] - 1)
+    starts_BT = target.starts_BT
+    if starts_BT is not None:
+        index_BT = torch.minimum(index_T, target.frames_B[:, None] - 1)
+        wanted_BT = starts_BT.gather(1, index_BT)
+        starts_BT = _connected(target, wanted_BT, frames_B, ids)
+        missing_BT = missing_BT | (starts_BT != wanted_BT)
     missing_BT11 = missing_BT[:, :, None, None]
     return replace(
         target,
         logp_BTSC=target.logp_BTSC[:, index_T].masked_fill(missing_BT11, -torch.inf),
         ids_BTSK=target.ids_BTSK[:, index_T].masked_fill(missing_BT11, -1),
         frames_B=frames_B,
+        starts_BT=starts_BT,
     )
 
 
-def _check_band(ratio: FrameRatio, shift: int) -> None:
-    if ratio.teacher > 1:
-        raise SpecMismatchError(_BANDED.format("merged for a slower student"))
-    if shift:
-        raise SpecMismatchError(_BANDED.format("shifted in time"))
-
-
-_BANDED = (
-    "The cached lattice is a band, which cannot be {}: its windows follow the teacher's frames. "
-    "Extract a whole lattice (without epsilon and width), or set loss.lattice_kl to 0."
-)
+def _connected(
+    target: LatticeBatch, starts_BT: Tensor, frames_B: Tensor, ids: Sequence[str] | None
+) -> Tensor:
+    """Starts of a band, changed where windows would leave from or arrive at the wrong column."""
+    assert target.starts_BT is not None
+    last_B1 = target.starts_BT.gather(1, target.frames_B[:, None] - 1)
+    most_B1 = target.labels_B[:, None] - last_B1  # S − 1, by which a window may rise
+    t_T = torch.arange(starts_BT.shape[1], device=starts_BT.device)
+    left_BT = (frames_B[:, None] - 1 - t_T).clamp(min=0)
+    starts_BT = torch.minimum(starts_BT, most_B1 * t_T)
+    starts_BT = torch.maximum(starts_BT, last_B1 - most_B1 * left_BT)
+    stuck = (starts_BT[:, 0] > 0).nonzero()[:, 0].tolist()
+    if stuck:
+        row = stuck[0]
+        name = f"Utterance {ids[row]!r}" if ids is not None else f"Row {row}"
+        raise SpecMismatchError(
+            f"{name}: a band of {int(most_B1[row]) + 1} columns does not get from the first of "
+            f"{int(target.labels_B[row])} labels to the last in the student's "
+            f"{int(frames_B[row])} frames. Extract a wider one."
+        )
+    return starts_BT

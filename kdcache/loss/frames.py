@@ -81,8 +81,6 @@ def check_frames(
     student_B: Tensor,
     ratio: FrameRatio,
     ids: Sequence[str] | None = None,
-    *,
-    exact: bool = False,
 ) -> None:
     """Raise SpecMismatchError, by name, unless lengths agree but for rounding.
 
@@ -93,17 +91,15 @@ def check_frames(
         student_B: T of the student.
         ratio: of their frames.
         ids: names of the utterances; rows are named by number without.
-        exact: whether rounding is refused as well.
     """
-    slack = 0 if exact else ratio.teacher + ratio.student
+    slack = ratio.teacher + ratio.student
     excess_B = (teacher_B * ratio.student - student_B * ratio.teacher).abs()
     wrong = (excess_B > slack).nonzero()[:, 0].tolist()
     if wrong:
         row = wrong[0]
         name = f"Utterance {ids[row]!r}" if ids is not None else f"Row {row}"
-        wanted = f"{ratio} exactly" if exact else str(ratio)
         raise SpecMismatchError(
             f"{name}: the teacher has {int(teacher_B[row])} frames and the student "
-            f"{int(student_B[row])}; expected {wanted}. Check that both hear the same audio, and "
-            "their frame rates (student.subsampling, align.frame_ratio)."
+            f"{int(student_B[row])}; expected {ratio}, but for rounding. Check that both hear the "
+            "same audio, and their frame rates (student.subsampling, align.frame_ratio)."
         )

@@ -7,6 +7,7 @@ run that was killed ends as one that was not.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 
 from kdcache.corpus import load_tokenizer, read_manifest
 from kdcache.corpus.views import iter_views
-from kdcache.errors import SpecMismatchError
+from kdcache.errors import ConfigError, SpecMismatchError
 from kdcache.extract.plan import cut_batches, make_unit
 from kdcache.extract.targets import bind_targets, parse_targets
 from kdcache.extract.worker import UnitWorker
@@ -22,6 +23,8 @@ from kdcache.store import CacheSpec, create_or_open
 from kdcache.student import build_student, save_student
 from kdcache.student.settings import StudentSettings
 from kdcache.teacher import load_teacher
+from kdcache.testing.samples import sample_packed, sample_spec
+from kdcache.train.launch import prepare
 from kdcache.train.loop import Trainer
 from kdcache.train.metrics import read_metrics
 from kdcache.train.settings import TrainSettings
@@ -123,3 +126,23 @@ def test_a_ratio_that_is_set_counts(caches: dict[int, Path], tones: Path, tmp_pa
     )
     with pytest.raises(SpecMismatchError, match="'tone-.*frames and the student .*expected 1/1"):
         Trainer(settings, World()).run()
+
+
+def test_rates_that_do_not_fit_are_found_before_anything_starts(
+    tones: Path, tmp_path: Path
+) -> None:
+    cache, tokenizer = tmp_path / "cache", load_tokenizer(tones / "tokenizer")
+    spec = replace(sample_spec(audio="flac"), tokenizer=tokenizer.fingerprint)
+    odd = replace(spec, teacher=replace(spec.teacher, frame_shift=0.03))
+    writer = create_or_open(cache, odd, "zarr", tokenizer.files())
+    writer.commit("unit", [sample_packed(odd, "a")], [], "attempt")
+    settings = settings_of(cache, tones, tmp_path / "run", data={"cache": cache})
+    with pytest.raises(ConfigError, match=r"every 0\.03 s and the student one every 0\.04 s"):
+        prepare(settings)
+
+
+def test_both_say_the_same_of_the_student_s_rate(tones: Path) -> None:
+    for factor in (2, 4, 8):
+        settings = StudentSettings.model_validate({**SMALL, "subsampling": factor})
+        student = build_student(settings, load_tokenizer(tones / "tokenizer"))
+        assert student.frame_shift == pytest.approx(settings.frame_shift) == factor / 100

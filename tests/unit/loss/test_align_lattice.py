@@ -14,6 +14,7 @@ from loss_data import Case, gradient, random_case
 from kdcache.batch import LatticeBatch
 from kdcache.errors import SpecMismatchError
 from kdcache.lattice import BandRule, rnnt_loss
+from kdcache.lattice.banded import parse_band
 from kdcache.lattice.lengths import node_mask
 from kdcache.loss import (
     FrameRatio,
@@ -173,14 +174,14 @@ def test_equal_frames_are_left_alone() -> None:
     assert align_lattice(target, torch.tensor([4, 2])) is target
 
 
-def banded() -> LatticeBatch:
-    case = random_case([4, 3], [5, 2])
-    lengths = (case.frames, case.lengths)
-    return collapse_lattice(case.teacher, case.labels, *lengths, 0, 1, BandRule(width=3))
+def banded(frames: list[int], lengths: list[int], width: int, seed: int = 0) -> LatticeBatch:
+    case = random_case(frames, lengths, seed=seed)
+    rule, own = BandRule(width=width), (case.frames, case.lengths)
+    return collapse_lattice(case.teacher, case.labels, *own, 0, 1, rule)
 
 
-def test_a_band_can_be_split_and_nothing_else() -> None:
-    target = banded()
+def test_a_band_can_be_split_and_cannot_be_merged() -> None:
+    target = banded([4, 3], [5, 2], 3)
     assert target.starts_BT is not None
     split = align_lattice(target, torch.tensor([8, 6]), FrameRatio(1, 2))
     student = random_case([8, 6], [5, 2], seed=5)
@@ -188,11 +189,85 @@ def test_a_band_can_be_split_and_nothing_else() -> None:
     assert found.isfinite().all()
     with pytest.raises(SpecMismatchError, match="a band, which cannot be merged"):
         align_lattice(target, torch.tensor([2, 2]), FrameRatio(2, 1))
-    with pytest.raises(SpecMismatchError, match="a band, which cannot be shifted"):
-        align_lattice(target, torch.tensor([4, 3]), shift=1)
-    with pytest.raises(SpecMismatchError, match="'b': the teacher has 3 frames and the student 4; "
-                                                "expected 1/1 exactly"):  # fmt: skip
-        align_lattice(target, torch.tensor([4, 4]), ids=["a", "b"])
+
+
+@given(
+    frames=st.lists(st.integers(3, 9), min_size=1, max_size=3),
+    labels=st.integers(0, 6),
+    width=st.integers(2, 4),
+    shift=st.integers(-3, 3),
+    rounding=st.integers(-1, 1),
+    seed=st.integers(0, 99),
+)
+def test_a_band_that_is_moved_is_one_and_counts_where_it_was(
+    frames: list[int], labels: int, width: int, shift: int, rounding: int, seed: int
+) -> None:
+    lengths = [min(labels, (t - 2) * (width - 1)) for t in frames]
+    target = banded(frames, lengths, width, seed)
+    if target.starts_BT is None:
+        return
+    wanted = torch.tensor(frames) + rounding
+    moved = align_lattice(target, wanted, shift=shift)
+    assert moved.starts_BT is not None
+    widths = parse_band(moved.starts_BT, moved.logp_BTSC.shape, wanted, moved.labels_B)
+    before = parse_band(target.starts_BT, target.logp_BTSC.shape, target.frames_B, target.labels_B)
+    assert torch.equal(widths, before)
+    for row, length in enumerate(wanted.tolist()):
+        for s in range(length):
+            t, there = s - shift, moved.logp_BTSC[row, s].exp().sum() > 0
+            same = 0 <= t < frames[row] and (moved.starts_BT[row, s] == target.starts_BT[row, t])
+            assert bool(there) == bool(same)
+            if there:
+                assert torch.equal(moved.logp_BTSC[row, s], target.logp_BTSC[row, t])
+
+
+def test_a_moved_band_is_the_moved_lattice_at_its_nodes() -> None:
+    """Where all windows could stay, the divergence is that of frames shifted one by one."""
+    target, case = banded([9, 7], [5, 3], 4), random_case([9, 7], [5, 3])
+    moved = align_lattice(target, torch.tensor([9, 7]), shift=1)
+    assert moved.starts_BT is not None
+    assert target.starts_BT is not None
+    student = random_case([9, 7], [5, 3], seed=5).student.requires_grad_()
+    found = transducer_kd_loss(student, moved, case.labels, 0, 1.0, "none")
+    own = (torch.tensor([9, 7]), case.lengths)
+    torch.testing.assert_close(found.rnnt, rnnt_loss(student, case.labels, *own, 0, "none"))
+    # The same frames by hand: the student's frame s in the windows of the teacher's s − 1.
+    late = student[:, 1:].detach()
+    for row, frames in enumerate((9, 7)):
+        total = 0.0
+        for s in range(1, frames):
+            if moved.starts_BT[row, s] == target.starts_BT[row, s - 1]:
+                total += in_window(late[row, s - 1], target, case, row, s - 1)
+        assert found.kl[row].item() == pytest.approx(total, rel=1e-5)
+
+
+def in_window(student_UV: Tensor, target: LatticeBatch, case: Case, row: int, t: int) -> float:
+    """By hand: the divergence at the nodes of one frame's window."""
+    assert target.starts_BT is not None
+    start, last = int(target.starts_BT[row, t]), int(target.labels_B[row])
+    width = last + 1 - int(target.starts_BT[row, int(target.frames_B[row]) - 1])
+    total = 0.0
+    for s in range(width):
+        u, p_V = start + s, student_UV[start + s].softmax(-1).double()
+        kept = [0] + ([int(case.labels[row, u])] if u < last else [])
+        slots = [0] + ([1] if u < last else [])
+        more = int(target.ids_BTSK[row, t, s, 0])
+        if more >= 0:
+            kept, slots = [*kept, more], [*slots, 2]
+        p = torch.stack([*p_V[kept], 1 - p_V[kept].sum()])
+        q = target.logp_BTSC[row, t, s, [*slots, 3]].double().exp()
+        total += float((q * (q / p).log()).where(q > 0, 0.0).sum())
+    return total
+
+
+def test_a_band_that_does_not_get_there_is_refused_by_name() -> None:
+    target = banded([6, 4], [5, 3], 2)
+    assert align_lattice(target, torch.tensor([6, 4]), shift=0) is target
+    message = (
+        "'b': a band of 2 columns does not get from the first of 3 labels to the last in .* 2 "
+    )
+    with pytest.raises(SpecMismatchError, match=message):
+        align_lattice(target, torch.tensor([6, 2]), ids=["a", "b"])
 
 
 def test_other_lengths_are_refused_by_name() -> None:
