@@ -26,6 +26,7 @@ class ids, C = 3+K classes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -104,9 +105,8 @@ def split_frames(target: LatticeBatch, factor: int) -> LatticeBatch:
     """Every frame as ``factor``, each with the same chance to leave the column."""
     blank_BTS1 = target.logp_BTSC[..., :1]
     share_BTS1 = torch.log(-torch.expm1(blank_BTS1 / factor)) - torch.log(-torch.expm1(blank_BTS1))
-    # The limit of certain blanks, and padding, which is not normalised.
-    limit = -torch.log(torch.tensor(float(factor))).item()
-    share_BTS1 = share_BTS1.where(blank_BTS1 < 0, limit)
+    # The limit of certain blanks; and padding, which is not normalised.
+    share_BTS1 = share_BTS1.where(blank_BTS1 < 0, -math.log(factor))
     logp_BTSC = torch.cat([blank_BTS1 / factor, target.logp_BTSC[..., 1:] + share_BTS1], -1)
     starts_BT = target.starts_BT
     return replace(
