@@ -6,7 +6,7 @@ per utterance (``reduction="none"``), their sum or their mean. None of them hide
 
 from __future__ import annotations
 
-from kdcache.loss.align import Group, Pairs, aligned_posterior_kl, aligned_vector_mse, pair_frames
+from kdcache.loss.align import aligned_posterior_kl, aligned_vector_mse
 from kdcache.loss.align_lattice import align_lattice, merge_frames, split_frames
 from kdcache.loss.classes import Nodes
 from kdcache.loss.divergence import class_kl
@@ -14,6 +14,7 @@ from kdcache.loss.frames import FrameRatio, check_frames, parse_ratio, ratio_of_
 from kdcache.loss.lattice import TransducerKDLoss, lattice_kl, transducer_kd_loss
 from kdcache.loss.live import collapse_lattice, full_lattice_kl, live_lattice_kl
 from kdcache.loss.normalise import LatticeNormalise, SequenceNormalise
+from kdcache.loss.pairs import Group, Pairs, aligned_loss, pair_frames
 from kdcache.loss.posterior import Rest, posterior_kl
 from kdcache.loss.spread import spread_rest
 from kdcache.loss.vector import vector_mse
@@ -28,6 +29,7 @@ __all__ = [
     "SequenceNormalise",
     "TransducerKDLoss",
     "align_lattice",
+    "aligned_loss",
     "aligned_posterior_kl",
     "aligned_vector_mse",
     "check_frames",

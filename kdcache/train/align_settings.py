@@ -1,4 +1,4 @@
-"""Settings of which frames of teacher and student belong together; see ``kdcache.loss.align``."""
+"""Settings of which frames of teacher and student belong together; see ``kdcache.loss.pairs``."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from kdcache.train.align_settings import TERMS, ShiftRange
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kdcache.loss.align import Group
+    from kdcache.loss.pairs import Group
     from kdcache.train.align_settings import AlignSettings
     from kdcache.train.settings import LossSettings
 

@@ -11,7 +11,7 @@ Where the cached lattice is a band, KL_lattice is over the band's nodes. L_RNNT 
 lattice all the same, unless it is asked to stay in the band (``loss.rnnt_in_band``): then nothing
 needs the other nodes, and the joint network is evaluated at T×S of them instead of T×U.
 
-Teacher and student need not have the same frames: see ``kdcache.loss.align``.
+Teacher and student need not have the same frames: see ``kdcache.loss.pairs``.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _lattice_terms(
     frames = (output.frames_B, alignment.ratio, shift)
     target = align_lattice(batch.lattice, *frames, batch.ids)
     in_band = target.starts_BT is not None and (weights.rnnt_in_band or not weights.rnnt)
-    _check_labels(batch.ids, target.labels_B, batch.label_lengths_B)
+    _check_lengths(batch.ids, "labels", target.labels_B, batch.label_lengths_B)
     if in_band:
         assert target.starts_BT is not None
         logits_BTXV = output.band_logits(target.starts_BT, target.logp_BTSC.shape[2])
@@ -142,13 +142,14 @@ def _ctc_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
     return values
 
 
-def _check_labels(ids: tuple[str, ...], teacher_B: Tensor, student_B: Tensor) -> None:
+def _check_lengths(ids: tuple[str, ...], what: str, teacher_B: Tensor, student_B: Tensor) -> None:
     wrong = (teacher_B != student_B).nonzero()[:, 0].tolist()
     if wrong:
         row = wrong[0]
         raise SpecMismatchError(
-            f"Utterance {ids[row]!r}: the teacher has {int(teacher_B[row])} labels and the "
-            f"student {int(student_B[row])}; give the student the teacher's tokenizer."
+            f"Utterance {ids[row]!r}: the teacher has {int(teacher_B[row])} {what} and the "
+            f"student {int(student_B[row])}; give the student the teacher's frame rate "
+            "(student.subsampling) and tokenizer."
         )
 
 

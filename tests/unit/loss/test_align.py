@@ -15,6 +15,8 @@ from kdcache.batch import PosteriorBatch, TailTable, VectorBatch
 from kdcache.errors import ConfigError, SpecMismatchError
 from kdcache.loss import (
     FrameRatio,
+    Pairs,
+    aligned_loss,
     aligned_posterior_kl,
     aligned_vector_mse,
     check_frames,
@@ -279,6 +281,26 @@ def test_the_rest_may_be_spread_by_a_model() -> None:
     )
     repeated = student.repeat_interleave(2, 1)
     assert float(found) == pytest.approx(float(posterior_kl(repeated, target, rest="spread")) / 2)
+
+
+@pytest.mark.parametrize("shifts", [[2], [0, 2]])
+def test_any_loss_can_be_aligned_over_any_axes(shifts: list[int]) -> None:
+    """Values with two axes beside time: the same as with these as one."""
+    values, target = (
+        student_of([4, 2], 5, 6),
+        VectorBatch(student_of([8, 5], 4, 6), torch.tensor([8, 5])),
+    )
+    frames, ratio = torch.tensor([4, 2]), FrameRatio(2, 1)
+
+    def loss_of(pairs: Pairs) -> Tensor:
+        apart = pairs.of_student(values.unflatten(-1, (2, 3)))
+        error = apart - pairs.of_teacher(target.values_BTD.unflatten(-1, (2, 3)))
+        there = torch.arange(error.shape[1]) < pairs.counts_B[:, None]
+        return (error.square().mean((2, 3)) * there).sum(1)
+
+    found = aligned_loss(loss_of, target.lengths_B, frames, ratio, shifts)
+    expected = aligned_vector_mse(values, frames, target, ratio, shifts, reduction="none")
+    torch.testing.assert_close(found, expected)
 
 
 def test_ratios_are_parsed_and_told() -> None:
