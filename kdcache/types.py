@@ -17,11 +17,14 @@ class AudioRef:
         path: a file path or URL.
         offset: start within the file, in seconds.
         duration: length in seconds; ``None`` means to the end of the file.
+        speed: how much faster than recorded it is heard: 0.9 takes 1/0.9 of the time, and the
+            pitch falls along. Offset and duration are those of the recording.
     """
 
     path: str
     offset: float = 0.0
     duration: float | None = None
+    speed: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class Utterance:
 
     @property
     def duration(self) -> float:
-        """Seconds of audio that the manifest claims; 0.0 where it does not say."""
-        return self.audio.duration or 0.0
+        """Seconds to be heard, as the manifest claims; 0.0 where it does not say."""
+        return (self.audio.duration or 0.0) / self.audio.speed
 
 
 class TeacherKind(StrEnum):

@@ -80,7 +80,7 @@ def survey(errand: Errand, teacher: Teacher) -> Generator[Survey, None, Settled]
     wanted = parse_wanted(errand.config.targets, errand.config.max_kl)
     asked = [item for item in wanted if isinstance(item, Asked)]
     others = [item for item in wanted if isinstance(item, TargetSpec)]
-    models = [
+    models: list[TailListener | CodebookListener] = [
         *(TailListener.of(item, teacher.spec) for item in others if waits_for_tail(item)),
         *(
             CodebookListener.of(item, len(errand.sample))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kdcache.batch import Batch
     from kdcache.corpus.tokenizer import Tokenizer
     from kdcache.store import Cache
+    from kdcache.stream.join import OnOtherText
     from kdcache.stream.source import Example, Source
     from kdcache.types import Utterance
 
@@ -190,6 +191,7 @@ def stream_cache(
     corpus: str | Path | None = None,
     sample_rate: int | None = None,
     tokenizer: Tokenizer | None = None,
+    on_other_text: OnOtherText = "raise",
     keep_in_memory: bool = False,
     **settings: Any,
 ) -> Stream:
@@ -198,7 +200,7 @@ def stream_cache(
     Args:
         cache: an open cache, or its path or URL.
         targets: which to decode; all if ``None``.
-        corpus, sample_rate, tokenizer: see :class:`CacheSource`.
+        corpus, sample_rate, tokenizer, on_other_text: see :class:`CacheSource`.
         keep_in_memory: decode each utterance once and keep it, for small caches.
         settings: see :class:`Stream`.
     """
@@ -212,6 +214,7 @@ def stream_cache(
         corpus=corpus,
         sample_rate=sample_rate,
         tokenizer=tokenizer,
+        on_other_text=on_other_text,
     )
     return Stream(KeptSource(source) if keep_in_memory else source, **settings)
 

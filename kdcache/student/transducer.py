@@ -132,6 +132,12 @@ class TransducerStudent(nn.Module):
         return int(self.extractor.sampling_rate)
 
     @property
+    def frame_shift(self) -> float:
+        """Seconds between two encoder frames."""
+        subsampling = self.model.config.encoder_config.subsampling_factor
+        return float(subsampling * self.extractor.hop_length / self.extractor.sampling_rate)
+
+    @property
     def device(self) -> torch.device:
         """Where its weights are."""
         return next(self.parameters()).device

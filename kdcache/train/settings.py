@@ -7,7 +7,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from kdcache.config import ConfigLocation, ConfigPath, Settings
+from kdcache.errors import did_you_mean
 from kdcache.student.settings import StudentSettings
+from kdcache.train.align_settings import AlignSettings
+from kdcache.train.ramp import Ramp
 
 TARGETS = {
     "lattice_kl": "lattice",
@@ -39,6 +42,10 @@ class DataSettings(Settings):
     on_damage: Literal["raise", "skip"] = "raise"
     """What becomes of an utterance whose cached bytes are not what was written: end the run, or
     go on without it; metrics and report count those."""
+
+    on_other_text: Literal["raise", "keep"] = "raise"
+    """What becomes of an utterance whose text in ``corpus`` is not the one that its teacher was
+    conditioned on: end the run, or keep the cache's text."""
 
     @model_validator(mode="after")
     def _something(self) -> DataSettings:
@@ -85,10 +92,36 @@ class LossSettings(Settings):
     alone: width ÷ (labels + 1) of time and memory, and alignments that the teacher thought
     improbable are not learnt from."""
 
+    rest: Literal["joined", "spread"] = "joined"
+    """What of ``encoder_logits`` was not kept is compared as one class (``joined``), or spread over
+    the classes that are left, by the cache's model of the rest where it has one (``spread``)."""
+
+    ramps: dict[str, Ramp] = Field(default={})
+    """By term, how its weight is reached, for example ``{lattice_kl: {steps: 500}}``."""
+
+    @model_validator(mode="after")
+    def _ramps_are_of_terms(self) -> LossSettings:
+        terms = self._all()
+        for name in self.ramps:
+            if name not in terms:
+                hint = did_you_mean(name, terms)
+                raise ValueError(f"should have ramps of {', '.join(terms)}, got {name!r}.{hint}")
+        return self
+
     def weights(self) -> dict[str, float]:
         """The terms by name whose weight is not 0."""
-        terms = {name: value for name, value in self if name != "rnnt_in_band"}
-        return {name: float(weight) for name, weight in terms.items() if weight}
+        return {name: weight for name, weight in self._all().items() if weight}
+
+    def at(self, step: int) -> LossSettings:
+        """The same with the weights of the step that is the first after ``step`` steps."""
+        weights = self.weights()
+        ramps = {name: ramp for name, ramp in self.ramps.items() if name in weights}
+        reached = {name: ramp.weight(weights[name], step) for name, ramp in ramps.items()}
+        return self.model_copy(update=reached) if reached else self
+
+    def _all(self) -> dict[str, float]:
+        """The weight of every term: those settings that are numbers."""
+        return {name: value for name, value in self if isinstance(value, float)}
 
 
 class OptimSettings(Settings):
@@ -131,6 +164,9 @@ class TrainSettings(Settings):
     loss: LossSettings = LossSettings()
     """What is minimised."""
 
+    align: AlignSettings = AlignSettings()
+    """Which frames of the teacher and of the student belong together."""
+
     optim: OptimSettings = OptimSettings()
     """How."""
 
@@ -142,6 +178,11 @@ class TrainSettings(Settings):
 
     augment: bool = True
     """SpecAugment on the student's features."""
+
+    noise: tuple[float, float] | None = None
+    """Lowest and highest signal-to-noise ratio, in dB, of noise that is added to what the student
+    hears: white or pink, in four of five utterances, anew in every step. Its targets stay the
+    teacher's of the clean utterance."""
 
     seed: int = Field(default=0, ge=0)
     """Of weights, order, dropout and masks."""
@@ -174,6 +215,8 @@ class TrainSettings(Settings):
                 f"should have micro_batches_per_step ({self.micro_batches_per_step}) a multiple "
                 f"of workers ({self.workers})"
             )
+        if self.noise is not None and self.noise[0] > self.noise[1]:
+            raise ValueError(f"should have the lowest ratio of noise first, got {self.noise}")
         if (self.loss.encoder_kl or self.loss.ctc) and not self.student.ctc_head:
             raise ValueError("should have student.ctc_head: true for loss.ctc or loss.encoder_kl")
         if self.loss.hidden_mse and not self.student.hidden_head:
