@@ -9,6 +9,7 @@ lock for longer than a look-up and may be done from any number of threads.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,11 @@ from kdcache.errors import (
 from kdcache.store.columns import read_column, span_of
 from kdcache.store.digest import content_digest
 from kdcache.store.fetched import FetchedFiles
+from kdcache.store.fetched_shards import FetchedShards
 from kdcache.store.header import TOKENIZER, load_header
 from kdcache.store.mapping import make_reader
 from kdcache.store.places import local_folder, open_storage
+from kdcache.store.shards import shards_of_rows
 from kdcache.store.snapshot import load_snapshot
 from kdcache.store.spec import AUDIO
 
@@ -39,7 +42,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from kdcache.codec import ColumnSpec, Record, RecordCodec
+    from kdcache.store.disk_cache import DiskCache
     from kdcache.store.mapping import ShardReader
+    from kdcache.store.shards import ShardsOfRows
     from kdcache.store.snapshot import Places, Snapshot
     from kdcache.store.spec import CacheSpec
     from kdcache.store.storage import Storage
@@ -81,6 +86,11 @@ class Cache(Mapping[str, "dict[str, Record]"]):
     def location(self) -> str:
         """Its path or URL, as :func:`open_cache` takes it."""
         return self._storage.location
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it lies in an object store."""
+        return self._storage.folder is None
 
     @property
     def path(self) -> Path:
@@ -141,6 +151,17 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         size = len(self._header.to_bytes())
         size += sum(record.size for record in self._header.tokenizer_files)
         return size + self._snapshot.nbytes
+
+    def shards_of_rows(self) -> ShardsOfRows:
+        """The shard that holds each row of :attr:`catalogue`."""
+        return shards_of_rows(self._snapshot)
+
+    def through_disk(self, disk: DiskCache) -> tuple[Cache, FetchedShards]:
+        """The same cache with its shards fetched whole to ``disk``, and what fetches them."""
+        reader = FetchedShards(self._storage, disk)
+        other = copy.copy(self)
+        other._shards = reader
+        return other, reader
 
     def refresh(self) -> None:
         """See what has been committed since."""

@@ -89,11 +89,7 @@ def plan_epoch(
     Raises:
         ConfigError: ``batch_seconds`` or ``micro_batches_per_step`` not positive.
     """
-    if batch_seconds <= 0 or micro_batches_per_step < 1:
-        raise ConfigError(
-            f"batch_seconds is {batch_seconds} and micro_batches_per_step "
-            f"{micro_batches_per_step}; both must be positive."
-        )
+    check_plan(batch_seconds, micro_batches_per_step)
     durations = np.asarray(durations, np.float64)
     rows, starts = _fill_buckets(durations, batch_seconds, (seed, 2 * epoch) if shuffle else None)
     ends = np.append(starts[1:], len(rows)).astype(np.int64)[: len(starts)]
@@ -101,6 +97,15 @@ def plan_epoch(
         order = shuffled(len(starts), seed, 2 * epoch + 1)
         starts, ends = starts[order], ends[order]
     return EpochPlan(rows, starts, ends, micro_batches_per_step)
+
+
+def check_plan(batch_seconds: float, micro_batches_per_step: int) -> None:
+    """Raise ConfigError unless an epoch can be planned with these."""
+    if batch_seconds <= 0 or micro_batches_per_step < 1:
+        raise ConfigError(
+            f"batch_seconds is {batch_seconds} and micro_batches_per_step "
+            f"{micro_batches_per_step}; both must be positive."
+        )
 
 
 def _fill_buckets(

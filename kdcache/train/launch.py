@@ -47,7 +47,9 @@ class TrainReport:
         steps: optimiser steps done.
         loss: of the last step.
         seconds: of training in the last start, start-up left out.
-        waiting: of these, seconds spent waiting for batches.
+        waiting: of these, seconds spent waiting for batches; of each step, the worker's that
+            waited longest.
+        stall: the share of ``seconds`` that is ``waiting``.
         damaged: utterances that were skipped because their stored bytes are damaged.
     """
 
@@ -56,6 +58,7 @@ class TrainReport:
     loss: float
     seconds: float
     waiting: float
+    stall: float
     damaged: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,6 +95,7 @@ def run_training(
         last["loss"],
         last["seconds"],
         last["waiting"],
+        last["waiting"] / max(last["seconds"], 1e-9),
         last.get("damaged", 0),
     )
 

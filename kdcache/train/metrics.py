@@ -26,6 +26,12 @@ def read_metrics(out: Path, after: int = 0) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[after:]]
 
 
+def note_of(values: dict[str, Any]) -> str:
+    """What a progress line says of a step's metrics."""
+    waiting = values["waiting"] / max(values["seconds"], 1e-9)
+    return f"loss {values['loss']:.3f}, stall {waiting:.1%}"
+
+
 def drop_metrics_after(out: Path, step: int) -> None:
     """Forget what was logged after ``step``, so that a resumed run has one line a step."""
     kept = [values for values in read_metrics(out) if values["step"] <= step]

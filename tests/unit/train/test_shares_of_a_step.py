@@ -9,6 +9,7 @@ import torch
 
 from kdcache.train.loop import Trainer
 from kdcache.train.settings import TrainSettings
+from kdcache.train.stall import StallClock
 from kdcache.train.world import World
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def test_a_worker_without_a_micro_batch_still_adds_to_the_sum(
     sent: list[torch.Tensor] = []
     monkeypatch.setattr(torch.distributed, "all_reduce", sent.append)
     worker = trainer(tones, tmp_path, 3, 4)
-    worker._began = 0.0
+    worker._clock = StallClock(World())
     worker._train_step(last_step(worker))
     weights = sum(parameter.numel() for parameter in worker.student.parameters())
     assert sent[0].numel() == weights
