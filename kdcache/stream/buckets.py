@@ -56,7 +56,8 @@ class _Scale:
 
 
 def _bits(values: np.ndarray) -> np.ndarray:
-    return np.maximum(values, 0).astype(np.float32).view(np.int32)
+    bits: np.ndarray = np.maximum(values, 0).astype(np.float32).view(np.int32)
+    return bits
 
 
 def _quantiles(durations: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -70,7 +71,8 @@ def _quantiles(durations: np.ndarray, cells: np.ndarray) -> np.ndarray:
     low, high = _by_rank(durations, cells, below), _by_rank(durations, cells, above)
     share = at - below
     up, down = low + (high - low) * share, high - (high - low) * (1 - share)
-    return np.where(share >= 0.5, down, up)
+    found: np.ndarray = np.where(share >= 0.5, down, up)
+    return found
 
 
 def _by_rank(durations: np.ndarray, cells: np.ndarray, ranks: np.ndarray) -> np.ndarray:
@@ -93,7 +95,7 @@ def _compare(
 ) -> np.ndarray:
     """How many edges are not greater than each duration."""
     of_cell = np.searchsorted(edge_cells, np.arange(_CELLS)).astype(np.uint8)
-    buckets = of_cell[cells]
+    buckets: np.ndarray = of_cell[cells]
     shared = np.zeros(_CELLS, bool)
     shared[edge_cells] = True
     rows = np.flatnonzero(shared[cells])

@@ -31,7 +31,8 @@ def room_for(durations: np.ndarray, seconds: float) -> np.ndarray:
         # The quotient is rounded: it may be one too many or one too few.
         room -= durations * room > seconds
         room += durations * (room + 1) <= seconds
-    return np.clip(room, 1, most).astype(np.int32)
+    found: np.ndarray = np.clip(room, 1, most).astype(np.int32)
+    return found
 
 
 def cut(room: np.ndarray) -> np.ndarray:

@@ -69,12 +69,17 @@ def stream_cache(
 
     opened = cache if isinstance(cache, Cache) else open_cache(cache)
     names = [target.name for target in opened.spec.targets] if targets is None else targets
+    fetched = disk_cache is not None and opened.is_remote
+    if fetched and window_shards is None:
+        window_shards = WINDOW_SHARDS
+    shards = None if window_shards is None else opened.shards_of_rows()
     ahead = None
-    if disk_cache is not None and opened.is_remote:
+    if fetched:
+        assert shards is not None
+        assert disk_cache is not None
         _check_positive(disk_cache_bytes=disk_cache_bytes, ahead_shards=ahead_shards)
         opened, reader = opened.through_disk(DiskCache(disk_cache, disk_cache_bytes))
-        ahead = ShardsAhead(reader, opened.shards_of_rows(), ahead_shards)
-        window_shards = WINDOW_SHARDS if window_shards is None else window_shards
+        ahead = ShardsAhead(reader, shards, ahead_shards)
     source = CacheSource(
         opened,
         names,
@@ -84,7 +89,7 @@ def stream_cache(
     )
     return Stream(
         KeptSource(source) if keep_in_memory else source,
-        shards=None if window_shards is None else opened.shards_of_rows(),
+        shards=shards,
         window_shards=window_shards,
         ahead=ahead,
         **settings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kdcache.errors import ConfigError, DamagedCacheError, did_you_mean
@@ -109,16 +110,20 @@ class Stream:
 
     def plan(self, epoch: int) -> EpochPlan:
         """The steps of an epoch, for all workers."""
-        durations, order = self.source.durations, {"seed": self._seed, "epoch": epoch}
-        size = {
-            "batch_seconds": self._batch_seconds,
-            "micro_batches_per_step": self._count,
-        }
+        plan: Callable[..., EpochPlan] = plan_epoch
         if self._windowed:
             assert self._shards is not None
             assert self._window is not None
-            return plan_window(durations, self._shards, self._window, **order, **size)
-        return plan_epoch(durations, **order, **size, shuffle=self._shuffle)
+            plan = partial(plan_window, shards=self._shards, window=self._window)
+        elif not self._shuffle:
+            plan = partial(plan_epoch, shuffle=False)
+        return plan(
+            self.source.durations,
+            seed=self._seed,
+            epoch=epoch,
+            batch_seconds=self._batch_seconds,
+            micro_batches_per_step=self._count,
+        )
 
     @property
     def counters(self) -> StreamCounters:

@@ -54,6 +54,10 @@ def load_data(settings: TrainSettings, world: World) -> tuple[Stream, Tokenizer]
         corpus=data.corpus,
         sample_rate=SAMPLE_RATE,
         tokenizer=tokenizer,
+        window_shards=data.window_shards,
+        disk_cache=data.disk_cache,
+        disk_cache_bytes=data.disk_cache_bytes,
+        ahead_shards=data.ahead_shards,
         **shared,
     )
     return stream, tokenizer

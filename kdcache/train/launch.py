@@ -26,15 +26,16 @@ if TYPE_CHECKING:
     from kdcache.train.settings import TrainSettings
 
 # What may change between two starts of one run without changing what it computes.
-FREE = {
-    "out",
-    "workers",
-    "threads",
-    "cpus_per_worker",
-    "gpu",
-    "max_failures",
-    "ray_address",
-    "checkpoint_every",
+FREE: dict[str, Any] = {
+    "out": True,
+    "workers": True,
+    "threads": True,
+    "cpus_per_worker": True,
+    "gpu": True,
+    "max_failures": True,
+    "ray_address": True,
+    "checkpoint_every": True,
+    "data": {"disk_cache", "disk_cache_bytes", "ahead_shards"},
 }
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from kdcache.config import ConfigLocation, ConfigPath, Settings
+from kdcache.stream.opening import AHEAD_SHARDS, DISK_CACHE_BYTES
 from kdcache.student.settings import StudentSettings
 
 
@@ -29,6 +30,20 @@ class DataSettings(Settings):
     on_damage: Literal["raise", "skip"] = "raise"
     """What becomes of an utterance whose cached bytes are not what was written: end the run, or
     go on without it; metrics and report count those."""
+
+    window_shards: int | None = Field(default=None, ge=1)
+    """Shards of the cache whose utterances are mixed at a time. Left out: all of them, and 64 where
+    ``disk_cache`` is used."""
+
+    disk_cache: ConfigPath | None = None
+    """A local directory to which the shards of a cache in an object store are fetched, ahead of
+    training. Workers, and runs, may share it. Of no effect for a cache in a directory."""
+
+    disk_cache_bytes: int = Field(default=DISK_CACHE_BYTES, ge=1)
+    """What ``disk_cache`` may hold; shards that were used longest ago are deleted."""
+
+    ahead_shards: int = Field(default=AHEAD_SHARDS, ge=1)
+    """Shards to fetch to ``disk_cache`` before they are needed."""
 
     @model_validator(mode="after")
     def _something(self) -> DataSettings:
