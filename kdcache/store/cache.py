@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from kdcache.errors import (
     ConfigError,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
-
-    import pyarrow as pa
 
     from kdcache.codec import ColumnSpec, Record, RecordCodec
     from kdcache.store.disk_cache import DiskCache
@@ -128,6 +127,11 @@ class Cache(Mapping[str, "dict[str, Record]"]):
     def catalogue(self) -> pa.Table:
         """Good utterances, a row each, sorted by id. See docs/format.md for the columns."""
         return self._snapshot.catalogue
+
+    def catalogue_columns(self, names: Sequence[str]) -> pa.Table:
+        """Some columns of :attr:`catalogue`; of a remote, large cache only these are fetched."""
+        columns = self._snapshot.columns
+        return pa.table({name: columns[name] for name in names})
 
     @property
     def failures(self) -> pa.Table:

@@ -38,7 +38,7 @@ class ShardsOfRows:
 
 def shards_of_rows(snapshot: Snapshot) -> ShardsOfRows:
     """The shard of each row of ``snapshot``."""
-    units = one_array(snapshot.catalogue[UNIT])
+    units = one_array(snapshot.columns[UNIT])
     if not pa.types.is_dictionary(units.type):
         units = units.dictionary_encode()
     codes = units.indices.to_numpy(zero_copy_only=False)

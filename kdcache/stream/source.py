@@ -138,7 +138,7 @@ class CacheSource:
         if tokenizer is not None:
             check_tokenizer(cache, tokenizer)
         self._sample_rate = sample_rate or cache.spec.teacher.sample_rate
-        table = cache.catalogue
+        table = cache.catalogue_columns(["id", "text", "tokens", "duration"])
         self._ids, self._texts = table.column("id"), table.column("text")
         self._tokens = table.column("tokens")
         self.durations = table.column("duration").to_numpy().astype(np.float64)
