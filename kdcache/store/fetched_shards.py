@@ -79,19 +79,18 @@ class FetchedShards:
         try:
             data = self._have(file)
         except DamagedCacheError:
-            self._damaged.add(file.xxh3)
             return self._ranged.read(file, spans)
         return [data[start : start + length] for start, length in spans]
 
     def _have(self, file: FileRecord) -> np.ndarray:
         data = self._open(file)
         self._count(**{"misses" if data is None else "hits": 1})
-        for _ in range(_TRIES):  # another process may delete what has just arrived
+        for _ in range(_TRIES):
             if data is not None:
-                break
+                return data
             self.fetch(file)
-            data = self._open(file)
-        else:
+            data = self._open(file)  # nothing, where another process has deleted it meanwhile
+        if data is None:
             raise StorageError(
                 f"{file.path}: what was written to {self.disk.folder} is not there, or is not what "
                 "was written; name a directory on a healthy disk (disk_cache)"
@@ -110,6 +109,8 @@ class FetchedShards:
                 again.
             StorageError: the storage fails for longer than patience lasts.
         """
+        if file.xxh3 in self._damaged:
+            raise DamagedCacheError(f"{file.path}: its bytes are not what was written")
         name = self.disk.name(file)
         with self._lock:
             coming = self._coming.get(name)
@@ -120,6 +121,8 @@ class FetchedShards:
         try:
             self._arrive(file)
         except BaseException as error:
+            if isinstance(error, DamagedCacheError):
+                self._damaged.add(file.xxh3)
             coming.set_exception(error)
             raise
         else:
@@ -171,6 +174,8 @@ class FetchedShards:
 
     def _reserve(self, file: FileRecord) -> bool:
         """Make room beside what else is on its way; whether there is enough."""
+        if file.xxh3 in self._damaged:
+            raise DamagedCacheError(f"{file.path}: its bytes are not what was written")
         name = self.disk.name(file)
         with self._lock:
             coming = sum(size for other, size in self._reserved.items() if other != name)

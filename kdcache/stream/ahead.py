@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _LOOK_AGAIN = 1.0
 """Seconds after which a thread without room looks again: another process may have made some."""
 
+_FAREWELL = 5.0
+"""Seconds that the end waits for a thread that is fetching: a dead service may keep it longer."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Schedule:
@@ -109,7 +112,7 @@ class ShardsAhead:
         finally:
             run.stop()
             for thread in threads:
-                thread.join()
+                thread.join(_FAREWELL)
 
     def _check_limit(self, schedule: Schedule) -> None:
         sizes = np.array([record.size for record in self.shards.records], np.int64)

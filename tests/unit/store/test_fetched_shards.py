@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from threading import Barrier, Thread
 from typing import TYPE_CHECKING, Any
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 
 from kdcache.errors import DamagedCacheError, StorageError
+from kdcache.store.checksums import file_hash
 from kdcache.store.disk_cache import DiskCache
 from kdcache.store.fetched_shards import FetchedShards
 from kdcache.store.files import FileRecord
@@ -233,3 +237,51 @@ def test_pauses_double_up_to_a_cap_and_differ_by_name() -> None:
         assert most / 2 <= pause <= most
     assert pauses == [patience.pause(failed, "a") for failed in range(1, 8)]
     assert pauses != [patience.pause(failed, "b") for failed in range(1, 8)]
+
+
+READER = """
+import json, random, sys
+from kdcache.store.disk_cache import DiskCache
+from kdcache.store.fetched_shards import FetchedShards
+from kdcache.store.files import FileRecord
+from kdcache.store.local import LocalStorage
+remote, disk, limit, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+records = [FileRecord(**record) for record in json.load(sys.stdin)]
+shards = FetchedShards(LocalStorage(remote), DiskCache(disk, limit))
+draw, storage = random.Random(seed), LocalStorage(remote)
+for turn in range(300):
+    record = draw.choice(records)
+    start = draw.randrange(record.size)
+    [part] = shards.read(record, [(start, 100)])
+    if part.tobytes() != storage.read(record.path)[start : start + 100]:
+        sys.exit(f"{record.path}: other bytes")
+    if turn == 0:
+        print("begun", flush=True)
+"""
+
+
+def test_processes_share_a_disk_and_one_may_be_killed(remote: Remote, tmp_path: Path) -> None:
+    records = [put(remote, number, 50_000) for number in range(12)]
+    text = json.dumps([record.to_dict() for record in records])
+    limit = 5 * 50_000
+    command = [sys.executable, "-c", READER, str(tmp_path / "remote"), str(tmp_path / "disk")]
+    readers = [
+        subprocess.Popen([*command, str(limit), str(seed)], stdin=-1, stdout=-1, text=True)
+        for seed in range(3)
+    ]
+    for process in readers:
+        assert process.stdin is not None
+        process.stdin.write(text)
+        process.stdin.close()
+    assert readers[0].stdout is not None
+    readers[0].stdout.readline()
+    readers[0].kill()
+    codes = [process.wait(timeout=120) for process in readers]
+    for process in readers:
+        assert process.stdout is not None
+        process.stdout.close()
+    assert codes[1:] == [0, 0]
+    left = sorted((tmp_path / "disk").glob("*.shard"))
+    assert 0 < sum(path.stat().st_size for path in left) <= limit + 2 * 50_000
+    for path in left:
+        assert file_hash(path.read_bytes()) == path.stem
