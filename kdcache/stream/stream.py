@@ -189,6 +189,11 @@ class Stream:
         self._epoch, self._next = int(state["epoch"]), int(state["next"])
 
     @property
+    def window_shards(self) -> int | None:
+        """Shards that are mixed at a time; ``None`` where it is all of them."""
+        return self._window if self._windowed else None
+
+    @property
     def _windowed(self) -> bool:
         return self._window is not None and self._shuffle
 

@@ -20,7 +20,7 @@ from kdcache.train.checkpoint import (
     save_finished,
 )
 from kdcache.train.data import load_data
-from kdcache.train.metrics import append_metrics, drop_metrics_after
+from kdcache.train.metrics import append_metrics, drop_metrics_after, save_shuffle
 from kdcache.train.objective import loss_terms, weighted_sum
 from kdcache.train.stall import StallClock
 
@@ -73,6 +73,7 @@ class Trainer:
     def run(self) -> Path:
         """Train to the last step; returns the directory of the finished student."""
         steps = self._settings.optim.steps
+        self._tell_shuffle()
         self._clock = StallClock(self._world)
         while self.step < steps:
             for step in self.stream.steps():
@@ -82,6 +83,12 @@ class Trainer:
                 if self.step == steps:
                     break
         return self._finish()
+
+    def _tell_shuffle(self) -> None:
+        window = self.stream.window_shards
+        quality = self.stream.shuffle_quality() if window and self._world.is_first else None
+        if window and quality:
+            save_shuffle(self._out, window, quality)
 
     def _train_step(self, step: Step) -> None:
         self.student.train()
