@@ -32,7 +32,7 @@ _TEMPORARY, _CLAIM = ".tmp", ".claim"
 _HASH = re.compile(r"[0-9a-f]{32}")
 
 STALE_CLAIM = 60.0
-"""Seconds after which a claim is held to be that of a process that died."""
+"""Seconds after which a claim is held to be that of a process that died, of this machine or not."""
 
 _STALE_FILE = 3600.0
 """Seconds after which a half-written file is."""
@@ -137,12 +137,13 @@ class DiskCache:
         """Whether this process is to fetch it: nobody else has said so lately."""
         path = self._claim_of(record)
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            with path.open("x") as file:
+                file.write(str(os.getpid()))
         except FileExistsError:
-            if not _older_than(path, STALE_CLAIM):
+            if not _older_than(path, STALE_CLAIM) and _claimer_lives(path):
                 return False
             with contextlib.suppress(OSError):
-                os.utime(path)
+                path.write_text(str(os.getpid()))
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror}") from error
         return True
@@ -177,3 +178,18 @@ def _older_than(path: Path, seconds: float) -> bool:
         return time.time() - path.stat().st_mtime > seconds
     except FileNotFoundError:
         return False
+
+
+def _claimer_lives(path: Path) -> bool:
+    """Whether the process that a claim names may be at work; of another machine it may seem not.
+
+    Then a shard is fetched twice, and the same file takes the place of the same file.
+    """
+    try:
+        number = int(path.read_text())
+        os.kill(number, 0)
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    except (OSError, ValueError, OverflowError):
+        return True
+    return True

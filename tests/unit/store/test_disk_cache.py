@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -124,6 +126,20 @@ def test_one_process_claims_and_a_dead_one_s_claim_goes_stale(tmp_path: Path) ->
     os.utime(claim, (time.time() - 2 * STALE_CLAIM,) * 2)
     assert one.claim(record)
     assert not other.claim(record), "taken over, and fresh"
+
+
+def test_the_claim_of_a_process_that_is_no_more_is_taken_over_at_once(tmp_path: Path) -> None:
+    record, _ = shard(1)
+    disk = DiskCache(tmp_path, 1000)
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    assert disk.claim(record)
+    [claim] = tmp_path.glob("*.claim")
+    assert claim.read_text() == str(os.getpid())
+    claim.write_text(str(process.pid))
+    assert disk.claim(record)
+    claim.write_text("")
+    assert not disk.claim(record), "it may be about to write its number"
 
 
 def test_many_writers_of_one_name(tmp_path: Path) -> None:
