@@ -191,7 +191,9 @@ def _wait_until_started(node: subprocess.Popen[bytes], log: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command on a cluster; its exit code is the program's."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--nodes", type=int, default=2, help="besides the head; 0: it works (%(default)s)")
+    parser.add_argument(
+        "--nodes", type=int, default=2, help="besides the head; 0: it works (%(default)s)"
+    )
     parser.add_argument("--cpus", type=int, default=1, help="of a node (%(default)s)")
     parser.add_argument("--jobs", action="store_true", help="take `ray job submit`")
     parser.add_argument("--lose-after", type=float, metavar="SECONDS", help="kill −9 a node then")
