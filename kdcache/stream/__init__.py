@@ -5,6 +5,7 @@ from __future__ import annotations
 from kdcache.stream.plan import EpochPlan, plan_epoch
 from kdcache.stream.source import CacheSource, CorpusSource, Example, Source
 from kdcache.stream.stream import Stream, stream_cache, stream_corpus
+from kdcache.stream.torch_dataset import TorchDataset
 
 __all__ = [
     "CacheSource",
@@ -13,6 +14,7 @@ __all__ = [
     "Example",
     "Source",
     "Stream",
+    "TorchDataset",
     "plan_epoch",
     "stream_cache",
     "stream_corpus",
