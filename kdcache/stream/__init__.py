@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kdcache.stream.lhotse_cuts import collate_cuts, stream_cuts
 from kdcache.stream.plan import EpochPlan, plan_epoch
 from kdcache.stream.source import CacheSource, CorpusSource, Example, Source
 from kdcache.stream.stream import Stream, stream_cache, stream_corpus
@@ -15,7 +16,9 @@ __all__ = [
     "Source",
     "Stream",
     "TorchDataset",
+    "collate_cuts",
     "plan_epoch",
     "stream_cache",
     "stream_corpus",
+    "stream_cuts",
 ]

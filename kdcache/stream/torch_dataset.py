@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from torch.utils.data import IterableDataset, get_worker_info
 
-from kdcache.batch import Batch
 from kdcache.errors import ConfigError, DamagedCacheError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kdcache.batch import Batch
     from kdcache.stream.stream import Step, Stream
 
 Accumulation = Literal["sum", "mean"]

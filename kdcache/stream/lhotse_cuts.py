@@ -1,0 +1,223 @@
+"""A stream for code that is written for Lhotse: its micro-batches as ``CutSet``\\ s, and back.
+
+A cut holds in memory what the stream gives of an utterance: the samples, the transcript with
+its label ids, and each array of each target as a temporal array along the utterance, called
+``<target>_<array>``:
+
+==========  =====================================================
+lattice     ``logp`` (T, S, C), ``ids`` (T, S, K), ``starts`` (T,)
+posterior   ``logp`` (N, C), ``ids`` (N, K)
+vector      ``values`` (T, D)
+==========  =====================================================
+
+as in ``kdcache.codec.records``. Samples are kept as float WAV and arrays as npy, so that nothing
+is lost and nothing is unpickled. Cuts are whole utterances: what changes their time axis
+(truncation, speed) leaves targets behind that no longer fit.
+
+Lhotse is imported when a cut is made.
+"""
+
+from __future__ import annotations
+
+import io
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import soundfile as sf
+
+from kdcache.codec.records import LatticeRecord, PosteriorRecord, Record, VectorRecord
+from kdcache.errors import InputError, MissingDependencyError
+from kdcache.stream.collate import collate
+from kdcache.stream.source import Example
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from kdcache.batch import Batch
+    from kdcache.stream.source import Source
+    from kdcache.stream.stream import Stream
+
+_TARGETS = "kdcache_targets"
+"""Custom field of a cut: the names of its targets."""
+
+_TOKENS = "tokens"
+"""Custom field of its supervision: label ids."""
+
+
+def stream_cuts(stream: Stream, sample_rate: int = 16_000) -> Stream:
+    """The same stream from where it stands, whose micro-batches are Lhotse ``CutSet``\\ s.
+
+    Order, position, workers and damage are as ever; :class:`~kdcache.stream.TorchDataset` takes
+    it, too. The given stream stays where it is.
+
+    Args:
+        stream: of batches.
+        sample_rate: Hz of its samples.
+
+    Raises:
+        MissingDependencyError: lhotse is not installed.
+    """
+    _lhotse()
+    cuts = copy(stream)
+    cuts.source, cuts.damaged = CutSource(stream.source, sample_rate), {}
+    return cuts
+
+
+class CutSource:
+    """A source whose batches are ``CutSet``\\ s.
+
+    Args:
+        source: of the utterances.
+        sample_rate: Hz of its samples.
+    """
+
+    def __init__(self, source: Source, sample_rate: int) -> None:
+        self._source, self._sample_rate = source, sample_rate
+        self.durations = source.durations
+
+    @property
+    def snapshot(self) -> str:
+        """That of the source: positions can be exchanged."""
+        return self._source.snapshot
+
+    def load(self, row: int) -> Example:
+        """As the source has it."""
+        return self._source.load(row)
+
+    def load_batch(self, rows: Sequence[int]) -> Any:
+        """Rows as a ``CutSet``, in their order."""
+        return _lhotse().CutSet.from_cuts(
+            make_cut(self.load(row), float(self.durations[row]), self._sample_rate) for row in rows
+        )
+
+
+def make_cut(example: Example, duration: float, sample_rate: int) -> Any:
+    """One utterance as a ``MonoCut``.
+
+    Args:
+        example: the utterance.
+        duration: seconds; of no effect where there are samples, which know.
+        sample_rate: Hz of the samples.
+
+    Raises:
+        MissingDependencyError: lhotse is not installed.
+    """
+    lhotse = _lhotse()
+    recording = None
+    if example.audio is not None:
+        recording = _recording(example.id, example.audio, sample_rate)
+        duration = recording.duration
+    supervision = lhotse.SupervisionSegment(
+        id=example.id,
+        recording_id=example.id,
+        start=0.0,
+        duration=duration,
+        text=example.text,
+        custom={_TOKENS: example.tokens.tolist()},
+    )
+    return lhotse.MonoCut(
+        id=example.id,
+        start=0.0,
+        duration=duration,
+        channel=0,
+        supervisions=[supervision],
+        recording=recording,
+        custom=dict(_fields(example.targets, duration)),
+    )
+
+
+def collate_cuts(cuts: Iterable[Any]) -> Batch:
+    """Cuts that :func:`stream_cuts` made, in any company, as the batch that losses read.
+
+    Args:
+        cuts: whole ones, at least one, all of one cache.
+
+    Raises:
+        InputError: a cut does not come from a stream.
+    """
+    return collate([_example(cut) for cut in cuts])
+
+
+def _example(cut: Any) -> Example:
+    """What the cut was made of."""
+    names = (getattr(cut, "custom", None) or {}).get(_TARGETS)
+    if names is None:
+        raise InputError(
+            f"Cut {cut.id!r} carries no targets; expected cuts of kdcache.stream.stream_cuts, "
+            "whole and not mixed."
+        )
+    spoken = cut.supervisions[0]
+    return Example(
+        id=cut.id,
+        text=spoken.text,
+        tokens=np.array(spoken.custom[_TOKENS], np.int64),
+        audio=cut.load_audio()[0] if cut.has_recording else None,
+        targets={name: _record(cut, name) for name in names},
+    )
+
+
+def _record(cut: Any, name: str) -> Record:
+    arrays = {
+        part: cut.load_custom(f"{name}_{part}")
+        for part in ("values", "logp", "ids", "starts")
+        if cut.has_custom(f"{name}_{part}")
+    }
+    if "values" in arrays:
+        return VectorRecord(arrays["values"])
+    if arrays["logp"].ndim == 3:
+        return LatticeRecord(arrays["logp"], arrays["ids"], arrays.get("starts"))
+    return PosteriorRecord(arrays["logp"], arrays["ids"], cut.custom.get(f"{name}_tail"))
+
+
+def _fields(targets: dict[str, Record], duration: float) -> Iterator[tuple[str, Any]]:
+    """Custom fields of a cut."""
+    yield _TARGETS, sorted(targets)
+    for name, record in targets.items():
+        for part, array in _arrays(record).items():
+            yield f"{name}_{part}", _temporal(array, duration)
+        if isinstance(record, PosteriorRecord) and record.tail is not None:
+            yield f"{name}_tail", record.tail
+
+
+def _arrays(record: Record) -> dict[str, np.ndarray]:
+    if isinstance(record, VectorRecord):
+        return {"values": record.values_TD}
+    if isinstance(record, PosteriorRecord):
+        return {"logp": record.logp_NC, "ids": record.ids_NK}
+    starts = {} if record.starts_T is None else {"starts": record.starts_T}
+    return {"logp": record.logp_TSC, "ids": record.ids_TSK, **starts}
+
+
+def _temporal(array: np.ndarray, duration: float) -> Any:
+    """An array in memory, its first axis spread evenly over the utterance."""
+    lhotse = _lhotse()
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    stored = lhotse.array.Array("memory_npy", None, file.getvalue(), list(array.shape))
+    return lhotse.array.TemporalArray(stored, 0, duration / max(len(array), 1), 0.0)
+
+
+def _recording(name: str, samples: np.ndarray, sample_rate: int) -> Any:
+    """float32 samples (N,) in memory, bit for bit."""
+    lhotse = _lhotse()
+    file = io.BytesIO()
+    sf.write(file, samples, sample_rate, subtype="FLOAT", format="WAV")
+    return lhotse.Recording(
+        id=name,
+        sources=[lhotse.AudioSource(type="memory", channels=[0], source=file.getvalue())],
+        sampling_rate=sample_rate,
+        num_samples=len(samples),
+        duration=len(samples) / sample_rate,
+    )
+
+
+def _lhotse() -> Any:
+    try:
+        import lhotse
+        import lhotse.array
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"Lhotse's cuts need lhotse: pip install 'kdcache[lhotse]' ({error})."
+        ) from error
+    return lhotse
