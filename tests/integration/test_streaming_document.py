@@ -171,29 +171,6 @@ def test_plain_pytorch_goes_on(
     assert_equal(weights(module.train(*data, tmp_path, steps=STEPS)), undisturbed)
 
 
-@pytest.mark.slow
-def test_plain_pytorch_on_two_workers(
-    programs: Path,
-    data: tuple[Path, Path],
-    undisturbed: dict[str, torch.Tensor],
-    tmp_path: Path,
-) -> None:
-    code = f"import train_plain; train_plain.train({str(data[0])!r}, {str(data[1])!r}, "
-    code += f"{str(tmp_path)!r}, steps={STEPS})"
-    (tmp_path / "run.py").write_text(code)
-    path = os.pathsep.join([str(programs), os.environ["PYTHONPATH"]])
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*launch, str(tmp_path / "run.py")],
-        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    found = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
-    assert_close({name: found[name] for name in undisturbed}, undisturbed)
-
-
 # Lightning
 
 
@@ -320,3 +297,48 @@ def test_lhotse_s_sampler_gives_every_utterance_once(
         for name in batch.ids
     ]
     assert sorted(ids) == sorted(open_cache(data[0]).catalogue.column("id").to_pylist())
+
+
+# Two workers
+
+QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+TWO_WORKERS = {
+    "train_plain": {},
+    "train_lightning": {"devices": 2, "accelerator": "cpu", "strategy": "ddp", **QUIET},
+    "train_transformers": {
+        "world_size": 2,
+        "use_cpu": True,
+        "adam_epsilon": EPSILON,
+        "report_to": [],
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", TWO_WORKERS)
+def test_two_workers_end_where_one_does(
+    programs: Path,
+    data: tuple[Path, Path],
+    undisturbed: dict[str, torch.Tensor],
+    tmp_path: Path,
+    program: str,
+) -> None:
+    arguments = [*map(str, data), str(tmp_path)]
+    (tmp_path / "run.py").write_text(
+        f"import os, torch, {program}\n"
+        f"model = {program}.train(*{arguments}, steps={STEPS}, **{TWO_WORKERS[program]})\n"
+        f"torch.save(model.state_dict(), {str(tmp_path)!r} + '/' + os.environ['RANK'] + '.pt')\n"
+    )
+    path = os.pathsep.join([str(programs), os.environ["PYTHONPATH"]])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launch, str(tmp_path / "run.py")],
+        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert_close({name: found[name] for name in undisturbed}, undisturbed)
