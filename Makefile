@@ -13,7 +13,7 @@ DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test lint format test-slow bench docs clean
+.PHONY: help demo demo-real test lint format test-slow bench bench-teacher docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -42,6 +42,11 @@ test-slow: $(DEV) ## the long proofs
 
 bench: $(DEV) ## the benchmarks; their rows land in build/benchmarks.json
 	@set -e; for script in tests/benchmarks/bench_*.py tests/benchmarks/rate_distortion.py; do echo "$$script"; $(BIN)/python $$script; done
+
+bench-teacher: $(DEV) ## train a small teacher on real speech for the benchmarks (an hour)
+	@test -d build/demo-real/teacher/student || $(MAKE) demo-real
+	$(BIN)/python tests/benchmarks/real_teacher.py
+	$(BIN)/python tests/benchmarks/real_posteriors.py
 
 docs: $(DEV) ## write docs/cli.md anew from the commands' help
 	@mkdir -p build

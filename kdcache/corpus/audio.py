@@ -86,7 +86,7 @@ def load_audio(ref: AudioRef, sample_rate: int) -> np.ndarray:
     """Decode the samples that ``ref`` points at.
 
     Args:
-        ref: path (or URL), offset and duration in seconds.
+        ref: path (or URL), offset and duration in seconds, and speed.
         sample_rate: Hz of the result.
 
     Returns:
@@ -100,10 +100,11 @@ def load_audio(ref: AudioRef, sample_rate: int) -> np.ndarray:
         samples_NC, rate = _read_stretch(file, ref), file.samplerate
     _refuse_unusable(samples_NC, rate, ref)
     mono_N = samples_NC.mean(axis=1, dtype=np.float32)
-    return mono_N if rate == sample_rate else resample(mono_N, rate, sample_rate)
+    heard = rate * ref.speed
+    return mono_N if heard == sample_rate else resample(mono_N, heard, sample_rate)
 
 
-def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+def resample(samples: np.ndarray, rate: float, new_rate: float) -> np.ndarray:
     """float32 samples of shape (N,) at another rate, by soxr at high quality."""
     return np.ascontiguousarray(soxr.resample(samples, rate, new_rate, quality="HQ"), np.float32)
 

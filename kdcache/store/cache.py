@@ -28,6 +28,7 @@ from kdcache.store.fetched import FetchedFiles
 from kdcache.store.header import TOKENIZER, load_header
 from kdcache.store.mapping import make_reader
 from kdcache.store.places import local_folder, open_storage
+from kdcache.store.rows import read_rows
 from kdcache.store.snapshot import load_snapshot
 from kdcache.store.spec import AUDIO
 
@@ -223,6 +224,31 @@ class Cache(Mapping[str, "dict[str, Record]"]):
             for name, own in columns.items()
         }
 
+    def read_packed_rows(
+        self, keys: Sequence[str | int], names: Sequence[str]
+    ) -> dict[str, list[dict[str, np.ndarray]]]:
+        """:meth:`read_packed` of some utterances at once: by target, a mapping an utterance.
+
+        Much faster than one by one, and the same.
+
+        Raises:
+            ConfigError: no such target.
+            UnknownUtteranceError, DamagedCacheError: see :meth:`read_columns`.
+        """
+        snapshot = self._snapshot
+        rows = [self._row(snapshot, key) for key in keys]
+        columns = {name: self._columns_of(name) for name in names}
+        wanted = {column: array for own in columns.values() for column, array in own.items()}
+        places = [self._places(snapshot, column) for column in wanted]
+        try:
+            files = [snapshot.shards[row] for row in rows]
+            found = dict(zip(wanted, read_rows(self._shards, files, rows, places), strict=True))
+        except DamagedCacheError:
+            # One of them is damaged: read by itself, it says so by name.
+            parts = [self.read_packed(row, names) for row in rows]
+            return {name: [part[name] for part in parts] for name in names}
+        return {name: _by_row(own, found, len(rows)) for name, own in columns.items()}
+
     def _columns_of(self, name: str) -> dict[str, str]:
         """Columns of a target, and what its codec calls them."""
         if name not in self._target_columns:
@@ -299,6 +325,18 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         near = nearest(key, snapshot.ids[:_SEARCHED], count=3)
         hint = f" Nearest: {', '.join(map(repr, near))}." if near else ""
         return f"no utterance {key!r} among the {len(snapshot.ids)} of {self.location}.{hint}"
+
+
+def _by_row(
+    columns: Mapping[str, str], found: Mapping[str, list[np.ndarray | None]], count: int
+) -> list[dict[str, np.ndarray]]:
+    """A target's arrays of each row, by what its codec calls them."""
+    rows: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
+    for column, name in columns.items():
+        for row, array in zip(rows, found[column], strict=True):
+            if array is not None:
+                row[name] = array
+    return rows
 
 
 def open_cache(path: str | os.PathLike[str], *, import_codecs: bool = False) -> Cache:

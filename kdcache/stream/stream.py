@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kdcache.errors import ConfigError, DamagedCacheError, did_you_mean
 from kdcache.stream.plan import EpochPlan, plan_epoch
-from kdcache.stream.prefetch import Prefetcher
+from kdcache.stream.prefetch import read_ahead
 from kdcache.stream.source import CacheSource, CorpusSource, KeptSource
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kdcache.batch import Batch
     from kdcache.corpus.tokenizer import Tokenizer
     from kdcache.store import Cache
+    from kdcache.stream.join import OnOtherText
     from kdcache.stream.source import Example, Source
     from kdcache.types import Utterance
 
@@ -53,7 +54,8 @@ class Stream:
         rank, world_size: which worker of how many this is.
         micro_batches_per_step: micro-batches of an optimiser step, on all workers together.
         shuffle: ``False`` for evaluation.
-        prefetch: micro-batches, or steps of them, to read ahead.
+        prefetch: micro-batches, or steps of them, to read ahead; 0 reads each when it is asked
+            for, in the thread that asks.
         on_damage: what becomes of an utterance whose stored bytes are not what was written:
             ``raise``, or ``skip`` it, which :attr:`damaged` then names. The order of all others
             stays; a step still counts it among its utterances.
@@ -109,7 +111,7 @@ class Stream:
 
     def steps(self) -> Iterator[Step]:
         """This worker's share of each remaining step of the epoch."""
-        ahead = Prefetcher(self._load_epoch(self._epoch, self._next), self._prefetch)
+        ahead = read_ahead(self._load_epoch(self._epoch, self._next), self._prefetch)
         waited = self.waited
         for step in ahead:
             self._next = step.index + 1
@@ -189,6 +191,7 @@ def stream_cache(
     corpus: str | Path | None = None,
     sample_rate: int | None = None,
     tokenizer: Tokenizer | None = None,
+    on_other_text: OnOtherText = "raise",
     keep_in_memory: bool = False,
     **settings: Any,
 ) -> Stream:
@@ -197,7 +200,7 @@ def stream_cache(
     Args:
         cache: an open cache, or its path or URL.
         targets: which to decode; all if ``None``.
-        corpus, sample_rate, tokenizer: see :class:`CacheSource`.
+        corpus, sample_rate, tokenizer, on_other_text: see :class:`CacheSource`.
         keep_in_memory: decode each utterance once and keep it, for small caches.
         settings: see :class:`Stream`.
     """
@@ -211,6 +214,7 @@ def stream_cache(
         corpus=corpus,
         sample_rate=sample_rate,
         tokenizer=tokenizer,
+        on_other_text=on_other_text,
     )
     return Stream(KeptSource(source) if keep_in_memory else source, **settings)
 

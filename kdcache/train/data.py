@@ -54,6 +54,7 @@ def load_data(settings: TrainSettings, world: World) -> tuple[Stream, Tokenizer]
         corpus=data.corpus,
         sample_rate=SAMPLE_RATE,
         tokenizer=tokenizer,
+        on_other_text=data.on_other_text,
         **shared,
     )
     return stream, tokenizer

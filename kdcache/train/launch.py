@@ -98,10 +98,14 @@ def run_training(
 
 def prepare(settings: TrainSettings) -> None:
     """Find a user's mistakes before anything starts, and note the settings in the run."""
+    from kdcache.train.alignment import alignment_of
     from kdcache.train.data import load_data
 
     _check_same_run(settings)
-    load_data(settings, World(size=settings.workers))
+    stream, _ = load_data(settings, World(size=settings.workers))
+    if settings.init is None:
+        clocks = (stream.source.frame_shift, settings.student.frame_shift)
+        alignment_of(settings.align, settings.loss, *clocks)
     settings.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_comparable(settings), indent=2) + "\n"
     (settings.out / "config.json").write_text(text, encoding="utf-8")

@@ -14,6 +14,8 @@ from kdcache.batch import to_device
 from kdcache.errors import TokenizerError
 from kdcache.student import build_student, load_student
 from kdcache.student.augment import SpecAugment
+from kdcache.student.noise import NoiseAugment, add_noise
+from kdcache.train.alignment import alignment_of
 from kdcache.train.checkpoint import (
     finished_student,
     list_checkpoints,
@@ -64,6 +66,9 @@ class Trainer:
         )
         _check_spelling(student, tokenizer)
         self.student = student.to(world.device)
+        self._weights = settings.loss
+        clocks = (self.stream.source.frame_shift, student.frame_shift)
+        self._alignment = alignment_of(settings.align, settings.loss, *clocks)
         self.optimizer = _optimizer(self.student, settings.optim)
         if checkpoints:
             self._restore(checkpoints[-1].training_state())
@@ -85,6 +90,7 @@ class Trainer:
 
     def _train_step(self, step: Step) -> None:
         self.student.train()
+        self._weights = self._settings.loss.at(self.step)
         rate = learning_rate(self.step, self._settings.optim)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -104,7 +110,7 @@ class Trainer:
         for place, batch in enumerate(step.batches):
             self._seed(place * self._world.size + self._world.rank)
             terms = self._terms(to_device(batch, self._world.device))
-            loss = weighted_sum(terms, self._settings.loss) / step.utterances
+            loss = weighted_sum(terms, self._weights) / step.utterances
             loss.backward()  # type: ignore[no-untyped-call]
             for name, values_B in terms.items():
                 totals[name] = totals.get(name, 0.0) + values_B.detach().sum() / step.utterances
@@ -114,8 +120,11 @@ class Trainer:
         augment = None
         if self._settings.augment:
             augment = replace(SpecAugment(), seed=self._settings.seed, step=self.step)
+        if self._settings.noise is not None:
+            noise = NoiseAugment(self._settings.noise, seed=self._settings.seed, step=self.step)
+            batch = add_noise(batch, noise)
         output = self.student(batch, augment)
-        return loss_terms(output, batch, self.student.blank, self._settings.loss)
+        return loss_terms(output, batch, self.student.blank, self._weights, self._alignment)
 
     def _seed(self, place: int) -> None:
         """Dropout depends on the micro-batch's place in the run, not on its worker."""
@@ -125,7 +134,7 @@ class Trainer:
     def _log(
         self, step: Step, totals: dict[str, torch.Tensor], rate: float, norm: torch.Tensor
     ) -> None:
-        weights = self._settings.loss.weights()
+        weights = self._weights.weights()
         names = sorted(weights)
         zero = torch.zeros((), device=self._world.device)
         damaged = zero + len(self.stream.damaged)
