@@ -1,18 +1,14 @@
 """A stream for code that is written for Lhotse: its micro-batches as ``CutSet``\\ s, and back.
 
 A cut holds in memory what the stream gives of an utterance: the samples, the transcript with
-its label ids, and each array of each target as a temporal array along the utterance, called
-``<target>_<array>``:
+its label ids, and the arrays of each target as custom fields ``<target>_<array>``, where
+``<array>`` is the name in ``kdcache.codec.records`` without the shape: ``lattice_logp``,
+``lattice_ids``, ``hidden_values``. What has an axis of frames or tokens is a temporal array,
+evenly spread over the utterance; other arrays are plain ones.
 
-==========  =====================================================
-lattice     ``logp`` (T, S, C), ``ids`` (T, S, K), ``starts`` (T,)
-posterior   ``logp`` (N, C), ``ids`` (N, K)
-vector      ``values`` (T, D)
-==========  =====================================================
-
-as in ``kdcache.codec.records``. Samples are kept as float WAV and arrays as npy, so that nothing
-is lost and nothing is unpickled. Cuts are whole utterances: what changes their time axis
-(truncation, speed) leaves targets behind that no longer fit.
+Samples are kept as float WAV and arrays as npy, so that nothing is lost and nothing is
+unpickled. Cuts are whole utterances: what changes their time axis (truncation, speed) leaves
+targets behind that no longer fit.
 
 Lhotse is imported when a cut is made.
 """
@@ -21,12 +17,20 @@ from __future__ import annotations
 
 import io
 from copy import copy
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile as sf
 
-from kdcache.codec.records import LatticeRecord, PosteriorRecord, Record, VectorRecord
+from kdcache.codec.records import (
+    HypothesesRecord,
+    LatticeRecord,
+    PosteriorRecord,
+    Record,
+    ScoreRecord,
+    VectorRecord,
+)
 from kdcache.errors import InputError, MissingDependencyError
 from kdcache.stream.collate import collate
 from kdcache.stream.source import Example
@@ -39,7 +43,15 @@ if TYPE_CHECKING:
     from kdcache.stream.stream import Stream
 
 _TARGETS = "kdcache_targets"
-"""Custom field of a cut: the names of its targets."""
+"""Custom field of a cut: what its targets are, by name."""
+
+_KINDS: dict[str, type[Record]] = {
+    "lattice": LatticeRecord,
+    "posterior": PosteriorRecord,
+    "vector": VectorRecord,
+    "score": ScoreRecord,
+    "hypotheses": HypothesesRecord,
+}
 
 _TOKENS = "tokens"
 """Custom field of its supervision: label ids."""
@@ -80,6 +92,11 @@ class CutSource:
     def snapshot(self) -> str:
         """That of the source: positions can be exchanged."""
         return self._source.snapshot
+
+    @property
+    def frame_shift(self) -> float | None:
+        """That of the source."""
+        return self._source.frame_shift
 
     def load(self, row: int) -> Example:
         """As the source has it."""
@@ -141,8 +158,8 @@ def collate_cuts(cuts: Iterable[Any]) -> Batch:
 
 def _example(cut: Any) -> Example:
     """What the cut was made of."""
-    names = (getattr(cut, "custom", None) or {}).get(_TARGETS)
-    if names is None:
+    kinds = (getattr(cut, "custom", None) or {}).get(_TARGETS)
+    if kinds is None:
         raise InputError(
             f"Cut {cut.id!r} carries no targets; expected cuts of kdcache.stream.stream_cuts, "
             "whole and not mixed."
@@ -153,48 +170,50 @@ def _example(cut: Any) -> Example:
         text=spoken.text,
         tokens=np.array(spoken.custom[_TOKENS], np.int64),
         audio=cut.load_audio()[0] if cut.has_recording else None,
-        targets={name: _record(cut, name) for name in names},
+        targets={name: _record(cut, name, _KINDS[kind]) for name, kind in kinds.items()},
     )
 
 
-def _record(cut: Any, name: str) -> Record:
-    arrays = {
-        part: cut.load_custom(f"{name}_{part}")
-        for part in ("values", "logp", "ids", "starts")
-        if cut.has_custom(f"{name}_{part}")
-    }
-    if "values" in arrays:
-        return VectorRecord(arrays["values"])
-    if arrays["logp"].ndim == 3:
-        return LatticeRecord(arrays["logp"], arrays["ids"], arrays.get("starts"))
-    return PosteriorRecord(arrays["logp"], arrays["ids"], cut.custom.get(f"{name}_tail"))
+def _record(cut: Any, name: str, kind: type[Record]) -> Record:
+    found = {}
+    for field in fields(kind):
+        stored = cut.custom.get(_key(name, field.name))
+        is_array = isinstance(stored, _lhotse().array.Array | _lhotse().array.TemporalArray)
+        found[field.name] = cut.load_custom(_key(name, field.name)) if is_array else stored
+    return kind(**found)
 
 
 def _fields(targets: dict[str, Record], duration: float) -> Iterator[tuple[str, Any]]:
     """Custom fields of a cut."""
-    yield _TARGETS, sorted(targets)
+    names = {record: name for name, record in _KINDS.items()}
+    yield _TARGETS, {name: names[type(record)] for name, record in targets.items()}
     for name, record in targets.items():
-        for part, array in _arrays(record).items():
-            yield f"{name}_{part}", _temporal(array, duration)
-        if isinstance(record, PosteriorRecord) and record.tail is not None:
-            yield f"{name}_tail", record.tail
+        for field in fields(record):
+            value = getattr(record, field.name)
+            if isinstance(value, np.ndarray):
+                value = _array(value, duration if _is_temporal(field.name) else None)
+            if value is not None:
+                yield _key(name, field.name), value
 
 
-def _arrays(record: Record) -> dict[str, np.ndarray]:
-    if isinstance(record, VectorRecord):
-        return {"values": record.values_TD}
-    if isinstance(record, PosteriorRecord):
-        return {"logp": record.logp_NC, "ids": record.ids_NK}
-    starts = {} if record.starts_T is None else {"starts": record.starts_T}
-    return {"logp": record.logp_TSC, "ids": record.ids_TSK, **starts}
+def _key(target: str, field: str) -> str:
+    """``("lattice", "logp_TSC")`` → ``lattice_logp``."""
+    return f"{target}_{field.rpartition('_')[0] or field}"
 
 
-def _temporal(array: np.ndarray, duration: float) -> Any:
-    """An array in memory, its first axis spread evenly over the utterance."""
+def _is_temporal(field: str) -> bool:
+    """Whether the first axis of what is called so, by its shape suffix, is one of time."""
+    return field.rpartition("_")[2][0] in "TN"
+
+
+def _array(array: np.ndarray, duration: float | None) -> Any:
+    """An array in memory; its first axis spread evenly over the seconds, where there are any."""
     lhotse = _lhotse()
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     stored = lhotse.array.Array("memory_npy", None, file.getvalue(), list(array.shape))
+    if duration is None:
+        return stored
     return lhotse.array.TemporalArray(stored, 0, duration / max(len(array), 1), 0.0)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdcache.codec.records import PosteriorRecord
+from kdcache.codec.records import PosteriorRecord, VectorRecord
 from kdcache.codec.tail import TailModel
 from kdcache.errors import DamagedCacheError, InputError, MissingDependencyError
 from kdcache.stream import Example, Stream, TorchDataset, collate_cuts, stream_cuts
@@ -36,6 +36,8 @@ class MemorySource:
         self.durations = np.linspace(0.2, 2.0, rows)
         self.snapshot = f"{rows}"
 
+    frame_shift = 0.04
+
     def load(self, row: int) -> Example:
         if row in self._damaged:
             raise DamagedCacheError(f"row {row} is damaged")
@@ -50,6 +52,8 @@ class MemorySource:
                 "lattice": random_record(rng, "lattice") if row % 3 else random_band(rng),
                 "encoder_logits": random_record(rng, "posterior"),
                 "hidden": random_record(rng, "vector"),
+                "full_sum": random_record(rng, "score"),
+                "hypotheses": random_record(rng, "hypotheses"),
             },
         )
 
@@ -103,6 +107,22 @@ def test_a_tail_model_comes_along() -> None:
     cuts = next(iter(stream_cuts(stream_of(WithTail()), RATE)))
     batch = collate_cuts(cuts)
     assert batch.targets["encoder_logits"].tail.row_V.tolist() == [0] * 5
+
+
+def test_entries_of_codebooks_come_along() -> None:
+    class WithCodes(MemorySource):
+        def load(self, row: int) -> Example:
+            example = super().load(row)
+            record = example.targets["hidden"]
+            assert isinstance(record, VectorRecord)
+            codes = np.arange(len(record.values_TD), dtype=np.uint8)[:, None]
+            return replace(example, targets={"hidden": replace(record, codes_TQ=codes)})
+
+    source = WithCodes()
+    cuts = next(iter(stream_cuts(stream_of(source), RATE)))
+    expected = next(iter(stream_of(source)))
+    assert flat(collate_cuts(cuts)) == flat(expected)
+    assert cuts[0].hidden_codes.temporal_dim == 0
 
 
 def test_without_audio_there_is_no_recording() -> None:

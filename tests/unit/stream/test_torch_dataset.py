@@ -31,6 +31,8 @@ class MemorySource:
         self.snapshot = f"{rows}"
         self._damaged = frozenset(damaged)
 
+    frame_shift = None
+
     def load(self, row: int) -> Example:
         if row in self._damaged:
             raise DamagedCacheError(f"row {row} is damaged")
