@@ -7,8 +7,8 @@ its label ids, and the arrays of each target as custom fields ``<target>_<array>
 evenly spread over the utterance; other arrays are plain ones.
 
 Samples are kept as float WAV and arrays as npy, so that nothing is lost and nothing is
-unpickled. Cuts are whole utterances: what changes their time axis (truncation, speed) leaves
-targets behind that no longer fit.
+unpickled. Targets are of whole utterances: noise may be mixed in, but what changes the time axis
+(truncation, padding, speed) leaves targets behind that no longer fit, and is refused.
 
 Lhotse is imported when a cut is made.
 """
@@ -52,6 +52,12 @@ _KINDS: dict[str, type[Record]] = {
     "score": ScoreRecord,
     "hypotheses": HypothesesRecord,
 }
+
+_SECONDS = "kdcache_seconds"
+"""Custom field of a cut: how long it is, and its targets are."""
+
+_TOLERANCE = 1e-3
+"""Seconds by which a cut may have become longer or shorter: Lhotse rounds."""
 
 _TOKENS = "tokens"
 """Custom field of its supervision: label ids."""
@@ -148,22 +154,17 @@ def collate_cuts(cuts: Iterable[Any]) -> Batch:
     """Cuts that :func:`stream_cuts` made, in any company, as the batch that losses read.
 
     Args:
-        cuts: whole ones, at least one, all of one cache.
+        cuts: at least one, all of one cache; mixed with noise or not, but whole.
 
     Raises:
-        InputError: a cut does not come from a stream.
+        InputError: a cut does not come from a stream, or its time axis was changed.
     """
     return collate([_example(cut) for cut in cuts])
 
 
 def _example(cut: Any) -> Example:
     """What the cut was made of."""
-    kinds = (getattr(cut, "custom", None) or {}).get(_TARGETS)
-    if kinds is None:
-        raise InputError(
-            f"Cut {cut.id!r} carries no targets; expected cuts of kdcache.stream.stream_cuts, "
-            "whole and not mixed."
-        )
+    kinds = _kinds(cut)
     spoken = cut.supervisions[0]
     return Example(
         id=cut.id,
@@ -172,6 +173,22 @@ def _example(cut: Any) -> Example:
         audio=cut.load_audio()[0] if cut.has_recording else None,
         targets={name: _record(cut, name, _KINDS[kind]) for name, kind in kinds.items()},
     )
+
+
+def _kinds(cut: Any) -> dict[str, str]:
+    """What its targets are, by name."""
+    custom = getattr(cut, "custom", None) or {}
+    if _TARGETS not in custom:
+        raise InputError(
+            f"Cut {cut.id!r} carries no targets; expected cuts of kdcache.stream.stream_cuts."
+        )
+    if abs(cut.duration - custom[_SECONDS]) > _TOLERANCE:
+        raise InputError(
+            f"Cut {cut.id!r} is {cut.duration} s long and its targets {custom[_SECONDS]} s, which "
+            "no longer fit; leave out what truncates, pads or speeds up cuts."
+        )
+    kinds: dict[str, str] = custom[_TARGETS]
+    return kinds
 
 
 def _record(cut: Any, name: str, kind: type[Record]) -> Record:
@@ -186,6 +203,7 @@ def _record(cut: Any, name: str, kind: type[Record]) -> Record:
 def _fields(targets: dict[str, Record], duration: float) -> Iterator[tuple[str, Any]]:
     """Custom fields of a cut."""
     names = {record: name for name, record in _KINDS.items()}
+    yield _SECONDS, duration
     yield _TARGETS, {name: names[type(record)] for name, record in targets.items()}
     for name, record in targets.items():
         for field in fields(record):

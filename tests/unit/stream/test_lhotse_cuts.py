@@ -16,6 +16,7 @@ from kdcache.codec.tail import TailModel
 from kdcache.errors import DamagedCacheError, InputError, MissingDependencyError
 from kdcache.stream import Example, Stream, TorchDataset, collate_cuts, stream_cuts
 from kdcache.stream.collate import collate
+from kdcache.stream.lhotse_cuts import make_cut
 from kdcache.testing.records import random_band, random_record
 
 if TYPE_CHECKING:
@@ -198,6 +199,34 @@ def test_other_cuts_are_refused() -> None:
     cut = lhotse.MonoCut("strange", 0.0, 1.0, channel=0)
     with pytest.raises(InputError, match="Cut 'strange' carries no targets"):
         collate_cuts([cut])
+
+
+def test_noise_may_be_mixed_in() -> None:
+    cuts = next(iter(stream_cuts(stream_of(), RATE)))
+    samples = np.random.default_rng(0).normal(size=3 * RATE).astype(np.float32)
+    noise = make_cut(Example("noise", "", np.array([1]), samples), 3.0, RATE).drop_supervisions()
+    noises = lhotse.CutSet.from_cuts([noise])
+    mixed = cuts.mix(noises, snr=10, mix_prob=1.0, seed=0, preserve_id="left")
+    clean, noisy = collate_cuts(cuts), collate_cuts(mixed)
+    assert clean.audio_BN is not None
+    assert noisy.audio_BN is not None
+    assert not torch.equal(noisy.audio_BN, clean.audio_BN)
+    assert flat(replace(noisy, audio_BN=clean.audio_BN)) == flat(clean)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cut: cut.truncate(duration=cut.duration / 2, preserve_id=True),
+        lambda cut: cut.truncate(offset=cut.duration / 2, preserve_id=True),
+        lambda cut: cut.perturb_speed(0.9),
+        lambda cut: cut.pad(duration=cut.duration + 1, preserve_id=True),
+    ],
+)
+def test_another_time_axis_is_refused(change: Any) -> None:
+    cuts = next(iter(stream_cuts(stream_of(), RATE)))
+    with pytest.raises(InputError, match="which no longer fit; leave out what truncates"):
+        collate_cuts([change(cut) for cut in cuts])
 
 
 def test_it_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
