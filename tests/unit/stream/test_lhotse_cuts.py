@@ -205,6 +205,7 @@ def test_noise_may_be_mixed_in() -> None:
     cuts = next(iter(stream_cuts(stream_of(), RATE)))
     samples = np.random.default_rng(0).normal(size=3 * RATE).astype(np.float32)
     noise = make_cut(Example("noise", "", np.array([1]), samples), 3.0, RATE).drop_supervisions()
+    noise.custom = None  # a cut of a noise corpus has no targets
     noises = lhotse.CutSet.from_cuts([noise])
     mixed = cuts.mix(noises, snr=10, mix_prob=1.0, seed=0, preserve_id="left")
     clean, noisy = collate_cuts(cuts), collate_cuts(mixed)
