@@ -3,9 +3,11 @@
 #   PYTHON    the interpreter that .venv is made with
 #   PIP_ARGS  more arguments for pip; on a machine without a GPU this saves gigabytes:
 #             make demo PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
+#   SOAK_SECONDS   how long `make test-soak` goes on, 1800 unless said otherwise
 
 PYTHON ?= python3
 PIP_ARGS ?=
+SOAK_SECONDS ?= 1800
 VENV := .venv
 BIN := $(VENV)/bin
 # Stamps: which extra is installed; older than pyproject.toml, it is installed again.
@@ -13,7 +15,7 @@ DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test lint format test-slow bench bench-teacher docs clean
+.PHONY: help demo demo-real test lint format test-slow test-soak bench bench-teacher docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -39,6 +41,9 @@ format: $(DEV) ## let ruff repair what it can
 
 test-slow: $(DEV) ## the long proofs
 	$(BIN)/python -m pytest -m slow
+
+test-soak: $(DEV) ## stream for half an hour from a slow, failing object store (SOAK_SECONDS)
+	KDCACHE_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -s tests/soak
 
 bench: $(DEV) ## the benchmarks; their rows land in build/benchmarks.json
 	@set -e; for script in tests/benchmarks/bench_*.py tests/benchmarks/rate_distortion.py; do echo "$$script"; $(BIN)/python $$script; done

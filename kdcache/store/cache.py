@@ -9,11 +9,13 @@ lock for longer than a look-up and may be done from any number of threads.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from kdcache.errors import (
     ConfigError,
@@ -25,10 +27,12 @@ from kdcache.errors import (
 from kdcache.store.columns import read_column, span_of
 from kdcache.store.digest import content_digest
 from kdcache.store.fetched import FetchedFiles
+from kdcache.store.fetched_shards import FetchedShards
 from kdcache.store.header import TOKENIZER, load_header
 from kdcache.store.mapping import make_reader
 from kdcache.store.places import local_folder, open_storage
 from kdcache.store.rows import read_rows
+from kdcache.store.shards import shards_of_rows
 from kdcache.store.snapshot import load_snapshot
 from kdcache.store.spec import AUDIO
 
@@ -37,11 +41,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    import pyarrow as pa
-
     from kdcache.codec import ColumnSpec, Record, RecordCodec
     from kdcache.store.choice import Choice
+    from kdcache.store.disk_cache import DiskCache
     from kdcache.store.mapping import ShardReader
+    from kdcache.store.shards import ShardsOfRows
     from kdcache.store.snapshot import Places, Snapshot
     from kdcache.store.spec import CacheSpec
     from kdcache.store.storage import Storage
@@ -85,6 +89,11 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         return self._storage.location
 
     @property
+    def is_remote(self) -> bool:
+        """Whether it lies in an object store."""
+        return self._storage.folder is None
+
+    @property
     def path(self) -> Path:
         """Its directory; ConfigError where it lies in an object store."""
         return local_folder(self._storage)
@@ -126,6 +135,11 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         """Good utterances, a row each, sorted by id. See docs/format.md for the columns."""
         return self._snapshot.catalogue
 
+    def catalogue_columns(self, names: Sequence[str]) -> pa.Table:
+        """Some columns of :attr:`catalogue`; of a remote, large cache only these are fetched."""
+        columns = self._snapshot.columns
+        return pa.table({name: columns[name] for name in names})
+
     @property
     def failures(self) -> pa.Table:
         """Utterances that could not be used: id, text, ``error`` code and ``message``."""
@@ -148,6 +162,17 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         size = len(self._header.to_bytes())
         size += sum(record.size for record in self._header.tokenizer_files)
         return size + self._snapshot.nbytes
+
+    def shards_of_rows(self) -> ShardsOfRows:
+        """The shard that holds each row of :attr:`catalogue`."""
+        return shards_of_rows(self._snapshot)
+
+    def through_disk(self, disk: DiskCache) -> tuple[Cache, FetchedShards]:
+        """The same cache with its shards fetched whole to ``disk``, and what fetches them."""
+        reader = FetchedShards(self._storage, disk)
+        other = copy.copy(self)
+        other._shards = reader
+        return other, reader
 
     def refresh(self) -> None:
         """See what has been committed since."""

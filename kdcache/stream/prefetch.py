@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -94,6 +95,10 @@ class Prefetcher(Generic[ItemT]):
             self._put(None)
         except BaseException as error:  # handed to the consumer, whatever it is
             self._put(_Failure(error))
+        finally:
+            # What a generator holds, such as threads of its own, ends with this one.
+            if isinstance(self._items, Generator):
+                self._items.close()
 
     def _put(self, item: ItemT | _Failure | None) -> bool:
         while not self._stop.is_set():

@@ -154,7 +154,7 @@ class CacheSource:
         self._sample_rate = sample_rate or cache.spec.teacher.sample_rate
         self._buffers = Buffers()
         self.frame_shift = cache.spec.teacher.frame_shift
-        table = cache.catalogue
+        table = cache.catalogue_columns(["id", "text", "tokens", "duration"])
         self._ids = table.column("id")
         self._names, self._texts = Strings(self._ids), Strings(table.column("text"))
         self._tokens = Integers(table.column("tokens"))

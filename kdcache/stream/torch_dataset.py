@@ -13,7 +13,7 @@ Three things that such loops get wrong are settled here, an item at a time:
 
 from __future__ import annotations
 
-from itertools import chain, count
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from torch.utils.data import IterableDataset, get_worker_info
@@ -102,11 +102,12 @@ class TorchDataset(IterableDataset[Item]):
         return step.batches[place], self.stream.world_size * accumulated / step.utterances
 
     def _stand_in(self, step: Step) -> Batch:
-        """The first micro-batch of the step that can be read, on whichever worker it is."""
-        steps = self.stream.plan(step.epoch).steps
-        for rows in chain(*steps[step.index :], *steps[: step.index]):
+        """The first micro-batch from the step's beginning on, of any worker, that can be read."""
+        plan = self.stream.plan(step.epoch)
+        first, batches = step.index * plan.per_step, len(plan.starts_M)
+        for number in range(first, first + batches):
             try:
-                return self.stream.source.load_batch(rows.tolist())
+                return self.stream.source.load_batch(plan.batch(number % batches).tolist())
             except DamagedCacheError as error:
                 damage = error
         raise damage

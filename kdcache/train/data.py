@@ -55,6 +55,10 @@ def load_data(settings: TrainSettings, world: World) -> tuple[Stream, Tokenizer]
         sample_rate=SAMPLE_RATE,
         tokenizer=tokenizer,
         on_other_text=data.on_other_text,
+        window_shards=data.window_shards,
+        disk_cache=data.disk_cache,
+        disk_cache_bytes=data.disk_cache_bytes,
+        ahead_shards=data.ahead_shards,
         **shared,
     )
     return stream, tokenizer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,9 @@ from kdcache.train.checkpoint import (
     save_finished,
 )
 from kdcache.train.data import load_data
-from kdcache.train.metrics import append_metrics, drop_metrics_after
+from kdcache.train.metrics import append_metrics, drop_metrics_after, save_shuffle
 from kdcache.train.objective import loss_terms, weighted_sum
+from kdcache.train.stall import StallClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,8 @@ class Trainer:
     def run(self) -> Path:
         """Train to the last step; returns the directory of the finished student."""
         steps = self._settings.optim.steps
-        self._began = time.monotonic()
+        self._tell_shuffle()
+        self._clock = StallClock(self._world)
         while self.step < steps:
             for step in self.stream.steps():
                 self._train_step(step)
@@ -87,6 +88,12 @@ class Trainer:
                 if self.step == steps:
                     break
         return self._finish()
+
+    def _tell_shuffle(self) -> None:
+        window = self.stream.window_shards
+        quality = self.stream.shuffle_quality() if window and self._world.is_first else None
+        if window and quality:
+            save_shuffle(self._out, window, quality)
 
     def _train_step(self, step: Step) -> None:
         self.student.train()
@@ -140,10 +147,10 @@ class Trainer:
         damaged = zero + len(self.stream.damaged)
         values = torch.stack([*(totals.get(name, zero) for name in names), damaged])
         *sums, skipped = self._world.sum(values).tolist()
+        times = self._clock.tick(self.stream.waited)
         summed = dict(zip(names, sums, strict=True))
         if not self._world.is_first:
             return
-        seconds = time.monotonic() - self._began
         record = {
             "step": self.step,
             "epoch": step.epoch,
@@ -151,8 +158,7 @@ class Trainer:
             **summed,
             "learning_rate": rate,
             "gradient_norm": float(norm),
-            "seconds": round(seconds, 3),
-            "waiting": round(self.stream.waited, 3),
+            **times.to_dict(),
             "damaged": int(skipped),
         }
         append_metrics(self._out, record)

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from kdcache.config import ConfigLocation, ConfigPath, Settings
 from kdcache.errors import did_you_mean
+from kdcache.stream.opening import AHEAD_SHARDS, DISK_CACHE_BYTES
 from kdcache.student.settings import StudentSettings
 from kdcache.train.align_settings import AlignSettings
 from kdcache.train.ramp import Ramp
@@ -46,6 +47,20 @@ class DataSettings(Settings):
     on_other_text: Literal["raise", "keep"] = "raise"
     """What becomes of an utterance whose text in ``corpus`` is not the one that its teacher was
     conditioned on: end the run, or keep the cache's text."""
+
+    window_shards: int | None = Field(default=None, ge=1)
+    """Shards of the cache whose utterances are mixed at a time. Left out: all of them, and 64 where
+    ``disk_cache`` is used."""
+
+    disk_cache: ConfigPath | None = None
+    """A local directory to which the shards of a cache in an object store are fetched, ahead of
+    training. Workers, and runs, may share it. Of no effect for a cache in a directory."""
+
+    disk_cache_bytes: int = Field(default=DISK_CACHE_BYTES, ge=1)
+    """What ``disk_cache`` may hold; shards that were used longest ago are deleted."""
+
+    ahead_shards: int = Field(default=AHEAD_SHARDS, ge=1)
+    """Shards to fetch to ``disk_cache`` before they are needed."""
 
     @model_validator(mode="after")
     def _something(self) -> DataSettings:

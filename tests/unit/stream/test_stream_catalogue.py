@@ -42,6 +42,9 @@ class Catalogued:
     spec: CacheSpec
     catalogue: pa.Table
 
+    def catalogue_columns(self, names: list[str]) -> pa.Table:
+        return self.catalogue.select(names)
+
 
 def many_rows() -> Any:
     ids = pa.array([f"corpus/speaker-{row // 1000:06d}/utt-{row:010d}" for row in range(MANY)])
