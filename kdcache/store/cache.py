@@ -141,6 +141,11 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         return pa.table({name: columns[name] for name in names})
 
     @property
+    def catalogue_names(self) -> list[str]:
+        """Names of the columns of :attr:`catalogue`; nothing is fetched."""
+        return list(self._snapshot.columns.column_names)
+
+    @property
     def failures(self) -> pa.Table:
         """Utterances that could not be used: id, text, ``error`` code and ``message``."""
         names = ["id", "text", "speaker", "duration", "error", "message", "unit"]
@@ -177,6 +182,10 @@ class Cache(Mapping[str, "dict[str, Record]"]):
     def refresh(self) -> None:
         """See what has been committed since."""
         self._snapshot = self._load(self._snapshot)
+
+    def row_of(self, key: str) -> int:
+        """The row of an utterance in :attr:`catalogue`; UnknownUtteranceError where none is."""
+        return self._row(self._snapshot, key)
 
     def content_digest(self) -> str:
         """Hex SHA-256 of what is in it, whatever the layout, the units and their order.
