@@ -68,16 +68,16 @@ def select(
         raise ConfigError(
             f"--sort takes a field of numbers, such as duration or kl, got {sort!r}, a text."
         )
-    best = _Best(top, ascending)
+    best = Best(top, ascending)
     found, seconds = 0, 0.0
     duration = fields.find("duration")
     wanted = [duration] if order is None else [duration, order]
-    for start, block, at_M in _matching(fields, where, wanted):
+    for start, block, at_M in matching(fields, where, wanted):
         found += len(at_M)
         seconds += float(np.nansum(_numbers(block, duration)[at_M]))
         keys_M = np.zeros(len(at_M)) if order is None else _numbers(block, order)[at_M]
         best.add(start + at_M, keys_M)
-    return Selection(best.rows_N, found, seconds / 3600, order)
+    return Selection(best.rows(), found, seconds / 3600, order)
 
 
 def matching_rows(cache: Cache, where: str | None = None) -> Iterator[np.ndarray]:
@@ -87,14 +87,18 @@ def matching_rows(cache: Cache, where: str | None = None) -> Iterator[np.ndarray
         ConfigError: ``where`` is no condition on this cache's fields.
     """
     fields = Fields(cache)
-    found = _matching(fields, where, [] if where else [fields.find("duration")])
+    found = matching(fields, where, [] if where else [fields.find("duration")])
     return (start + at_M for start, _, at_M in found)
 
 
-def _matching(
+def matching(
     fields: Fields, where: str | None, wanted: list[Field]
 ) -> Iterator[tuple[int, pa.Table, np.ndarray]]:
-    """First row, values and matching places of each block; what is wrong is said at once."""
+    """First row, values of ``wanted``, and int64 places of matching rows, block by block.
+
+    Raises:
+        ConfigError: ``where`` is no condition; at once, before the first block is asked for.
+    """
     condition = parse_where(where, fields) if where is not None else None
     asked = {field.name: field for field in (*wanted, *(condition.fields if condition else ()))}
     return _filtered(fields, condition, list(asked.values()))
@@ -117,7 +121,7 @@ def _numbers(block: pa.Table, field: Field) -> np.ndarray:
     return values_M
 
 
-class _Best:
+class Best:
     """The first rows in the order of their keys, kept while blocks go by."""
 
     def __init__(self, top: int | None, ascending: bool) -> None:
@@ -132,10 +136,13 @@ class _Best:
         if self._top is not None:
             self._rows, self._keys = ([x[: self._top]] for x in self._sorted())
 
-    @property
-    def rows_N(self) -> np.ndarray:
-        """In order."""
+    def rows(self) -> np.ndarray:
+        """int64 (N,), in order."""
         return self._sorted()[0]
+
+    def keys(self) -> np.ndarray:
+        """float64 (N,), of these rows."""
+        return self._sign * self._sorted()[1]
 
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
         rows_N = np.concatenate([np.empty(0, np.int64), *self._rows])

@@ -116,7 +116,7 @@ class _Walker:
                 return _Value(pc.scalar(pa.scalar(_number(said), pa.float64())), _NUMBER)
             case ast.Name() | ast.Attribute():
                 return self._field(node)
-        self.refuse(node, "a field, a number, a text or a condition")
+        return self.refuse(node, "a field, a number, a text or a condition")
 
     def refuse(self, node: ast.expr, expected: str, got: str = "") -> NoReturn:
         """Say which piece cannot be used."""
@@ -169,7 +169,7 @@ class _Walker:
             return said
         if kind == _NUMBER and isinstance(said, int | float) and not isinstance(said, bool):
             return _number(said)
-        self.refuse(node, f"{kind} in quotes" if kind == _TEXT else f"{kind} as it is")
+        return self.refuse(node, f"{kind} in quotes" if kind == _TEXT else f"{kind} as it is")
 
     def _field(self, node: ast.Name | ast.Attribute) -> _Value:
         parts: list[str] = []
