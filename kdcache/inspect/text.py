@@ -65,7 +65,7 @@ def summary_lines(summary: CacheSummary, example: str | None = None) -> list[str
     lines = outline_lines(summary)
     for target in summary.targets:
         lines += target_lines(target, summary.hours)
-    return [*lines, *python_lines(summary, example)]
+    return [*lines, *python_lines(summary, example, [target.name for target in summary.targets])]
 
 
 def outline_lines(summary: CacheSummary) -> list[str]:
@@ -162,11 +162,11 @@ def _fidelity_lines(label: str, fidelity: Mapping[str, float]) -> list[str]:
     return paragraph(label, ", ".join([*parts, *others]))
 
 
-def python_lines(summary: CacheSummary, example: str | None) -> list[str]:
-    """How to open it, below an empty line; ``summary`` need not have its targets' figures."""
+def python_lines(summary: CacheSummary, example: str | None, targets: Sequence[str]) -> list[str]:
+    """How to open it, below an empty line: the utterance ``example`` and its first target."""
     lines = ["", "in Python", f"  cache = kdcache.open_cache({summary.path!r})"]
-    if example and summary.targets:
-        lines.append(f"  record = cache[{example!r}][{summary.targets[0].name!r}]")
+    if example and targets:
+        lines.append(f"  record = cache[{example!r}][{targets[0]!r}]")
     return lines
 
 
