@@ -106,6 +106,9 @@ class _Reader:
         self._labels: list[int] = cache.catalogue_columns(["tokens"])["tokens"][self._row].as_py()
         self._notes: list[str] = []
         self._found: dict[type, tuple[str, Any]] = {}
+        # The first label of the transcript that is more than a blank between words.
+        spelt = ((label, spell([label])) for label in self._labels)
+        self._anchor, self._anchor_text = next(((i, s) for i, s in spelt if s.strip()), (0, ""))
         for target in cache.spec.targets:
             if target.record != "vector" and target.kind != "decoder_logits":
                 self._read(cache, target.name)
@@ -236,6 +239,14 @@ class _Reader:
         return spread(record, self._teacher.vocab_size)
 
     def _piece(self, label: int) -> str:
+        """A class as people read it, with ▁ for a blank between words.
+
+        Alone, a tokenizer gives a piece without the blank before it: so it is spelt between two
+        others.
+        """
         if label == self._teacher.blank_id:
             return "blank"
-        return self._spell([label]).strip() or f"#{label}"
+        between = self._spell([self._anchor, label, self._anchor]) if self._anchor_text else ""
+        edge = len(self._anchor_text)
+        inside = between[edge : len(between) - edge] or self._spell([label])
+        return inside.replace(" ", "▁") or f"#{label}"

@@ -87,7 +87,7 @@ def _token_lines(tokens: Sequence[Token]) -> list[str]:
             other = f"{sign} {token.rival_piece} {_share(math.exp(token.rival_log_p))}".strip()
         share = _share(math.exp(token.log_p))
         rows.append((f"{token.seconds:.2f}", str(token.frame), token.piece, share, other))
-    return table(head, rows)
+    return [line.rstrip() for line in table(head, rows)]
 
 
 def _frame_lines(frames: Sequence[Frame]) -> list[str]:
