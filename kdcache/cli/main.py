@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdcache.cli.failures import exit_code_of
+from kdcache.cli.failures import exit_code_of, reader_gone
 from kdcache.cli.lazy import LazyGroup
 from kdcache.cli.plumbing import example
 from kdcache.version import __version__
@@ -69,6 +69,13 @@ class Program(LazyGroup):
             )
 
         return sys.exit(exit_code_of(run)) if standalone_mode else run()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; click itself would call a reader that went away a failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return reader_gone()
 
 
 @click.group(

@@ -125,7 +125,8 @@ def sink(path: Path | None) -> Iterator[IO[bytes]]:
     if path is None:
         if sys.stdout.isatty():
             raise InputError("binary data would spoil the terminal: give --out FILE, or a pipe.")
-        yield click.get_binary_stream("stdout")
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with writing(path):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from kdcache.store import Cache
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 """Rows that are looked at together."""
 
 TEXTS = ("id", "text", "speaker", "unit")

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kdcache.inspect.fields import BLOCK, DIVERGENCES, FIDELITY
+from kdcache.inspect.select import Best
 from kdcache.inspect.tally import Tally
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class _Counter:
         self._sums: dict[str, float] = defaultdict(float)
         self._weights: dict[str, float] = defaultdict(float)
         self._tally = Tally()
-        self._worst: list[tuple[int, float]] = []
+        self._worst = Best(WORST, ascending=False)
 
     @property
     def columns(self) -> list[str]:
@@ -113,8 +114,9 @@ class _Counter:
             values_M = rows[self._column(measure)].cast(pa.float64()).to_numpy()
             self._add_measure(measure, values_M, weights_M)
             if measure == self._measure:
-                self._tally.add(values_M[~np.isnan(values_M)])
-                self._note_worst(start, values_M)
+                known_M = np.flatnonzero(~np.isnan(values_M))
+                self._tally.add(values_M[known_M])
+                self._worst.add(start + known_M, values_M[known_M])
 
     def result(self) -> Totals:
         """All figures."""
@@ -125,7 +127,8 @@ class _Counter:
         }
         spread = None
         if self._measure is not None and (p99 := self._tally.percentile) is not None:
-            spread = Spread(self._measure, p99, tuple(self._worst))
+            pairs = zip(self._worst.rows().tolist(), self._worst.keys().tolist(), strict=True)
+            spread = Spread(self._measure, p99, tuple(pairs))
         return Totals(self._bytes, fidelity, spread)
 
     def _column(self, measure: str) -> str:
@@ -142,13 +145,6 @@ class _Counter:
         else:
             self._sums[name] += float((values_M[measured_M] * weights_M[measured_M]).sum())
             self._weights[name] += float(weights_M[measured_M].sum())
-
-    def _note_worst(self, start: int, values_M: np.ndarray) -> None:
-        known_M = np.where(np.isnan(values_M), -np.inf, values_M)
-        near = known_M >= np.partition(known_M, -WORST)[-WORST] if len(known_M) > WORST else ...
-        rows = np.arange(len(values_M))[near]
-        found = [(start + int(row), float(values_M[row])) for row in rows if known_M[row] > -np.inf]
-        self._worst = sorted([*self._worst, *found], key=lambda pair: (-pair[1], pair[0]))[:WORST]
 
     def _row_counts(self, rows: pa.Table) -> np.ndarray:
         """Nodes, frames or tokens of each utterance, 1 of what is said of it as a whole.
