@@ -6,7 +6,7 @@ packed, what is stored.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Arrays:
         self._targets = [name for name in known if name in targets or not targets]
 
     @property
-    def types(self) -> dict[str, np.dtype]:  # type: ignore[type-arg]
+    def types(self) -> dict[str, np.dtype[Any]]:
         """dtypes by name, in the order of :meth:`read`; an utterance may lack some."""
         if self._packed:
             return {name: np.dtype(self._cache.columns[name].dtype) for name in self._stored()}

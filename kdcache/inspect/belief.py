@@ -108,7 +108,9 @@ class _Reader:
         self._found: dict[type, tuple[str, Any]] = {}
         # The first label of the transcript that is more than a blank between words.
         spelt = ((label, spell([label])) for label in self._labels)
-        self._anchor, self._anchor_text = next(((i, s) for i, s in spelt if s.strip()), (0, ""))
+        anchors = ((label, text) for label, text in spelt if text.strip())
+        anchor: tuple[int, str] = next(anchors, (0, ""))
+        self._anchor, self._anchor_text = anchor
         for target in cache.spec.targets:
             if target.record != "vector" and target.kind != "decoder_logits":
                 self._read(cache, target.name)

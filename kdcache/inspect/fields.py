@@ -101,7 +101,9 @@ class Fields:
     def take(self, rows_N: np.ndarray, fields: Sequence[Field]) -> list[dict[str, Any]]:
         """Values of some rows, by field."""
         rows = self._columns(fields).take(pa.array(rows_N, pa.int64()))
-        return pa.table({field.name: field.of(rows) for field in fields}).to_pylist()
+        values = pa.table({field.name: field.of(rows) for field in fields})
+        found: list[dict[str, Any]] = values.to_pylist()
+        return found
 
     def _columns(self, fields: Sequence[Field]) -> pa.Table:
         return self._cache.catalogue_columns(list(dict.fromkeys(f.column for f in fields)))

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +24,8 @@ from kdcache.store import create_or_open, open_cache
 from kdcache.testing.samples import TOKENIZER_FILES, sample_packed, sample_spec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from click.testing import Result
 
     from kdcache.store import Cache
