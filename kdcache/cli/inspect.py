@@ -78,7 +78,8 @@ def inspect(
     is None, comparisons and arithmetic; nothing of them is executed.
 
     Of one utterance, --utt shows its labels in time, how likely the teacher found the
-    transcript, where it would have written something else, and how sure it was.
+    transcript, where it would have written something else, and how sure it was. --label-noise
+    takes that likelihood from a target of kind full_sum, or else reads every lattice.
     """
     from kdcache.store import open_cache
 

@@ -28,7 +28,7 @@ progress and messages to stderr.
 | 2 | bad usage or input; nothing was changed |
 | 3 | the cache is incomplete: some utterances of the corpus are not in it |
 | 130 | interrupted by ^C |
-| 141 | nobody reads the output any more, as of `kdcache ls CACHE \| head` |
+| 141 | nobody reads the output any more, as of `kdcache ls CACHE \\| head` |
 
 On a terminal no line is wider than it. `NO_COLOR` turns the colours of progress bars off; where stderr
 is no terminal there are no bars.
