@@ -21,7 +21,7 @@ def speller(cache: Cache) -> Callable[[Sequence[int]], str]:
         tokenizer = load_tokenizer(cache.tokenizer_dir)
     except TokenizerError as error:
         say(f"Labels are shown as numbers: {error.message}")
-        return lambda ids: " ".join(map(str, ids))
+        return lambda ids: "".join(f"#{label}" for label in ids)
     # A teacher may have classes beyond its tokenizer's.
     size = tokenizer.vocab_size
     return lambda ids: tokenizer.decode([label for label in ids if 0 <= label < size])

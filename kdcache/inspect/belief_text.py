@@ -33,7 +33,8 @@ def belief_lines(belief: Belief, frames: range | None = None) -> list[str]:
         best = f"{belief.path_log_p:.2f} nats, by target {belief.aligned_by}"
         lines.append(row("best path", best))
     if belief.says is not None:
-        lines += paragraph(f"{belief.said_by} says"[:13], belief.says or "(nothing)")
+        said = f"{belief.says or '(nothing)'} (target {belief.said_by})"
+        lines += paragraph("teacher says", said)
     if belief.says is not None or belief.tokens:
         lines += _disagreement_lines(belief.disagreements)
     if belief.frames:
@@ -87,7 +88,9 @@ def _token_lines(tokens: Sequence[Token]) -> list[str]:
             other = f"{sign} {token.rival_piece} {_share(math.exp(token.rival_log_p))}".strip()
         share = _share(math.exp(token.log_p))
         rows.append((f"{token.seconds:.2f}", str(token.frame), token.piece, share, other))
-    return [line.rstrip() for line in table(head, rows)]
+    room = max(len(cells[-1]) for cells in [head, *rows])
+    left = [(*cells[:-1], cells[-1].ljust(room)) for cells in rows]
+    return [line.rstrip() for line in table((*head[:-1], head[-1].ljust(room)), left)]
 
 
 def _frame_lines(frames: Sequence[Frame]) -> list[str]:
