@@ -30,8 +30,8 @@ progress and messages to stderr.
 | 130 | interrupted by ^C |
 | 141 | nobody reads the output any more, as of `kdcache ls CACHE \\| head` |
 
-On a terminal no line is wider than it. `NO_COLOR` turns the colours of progress bars off; where stderr
-is no terminal there are no bars.
+On a terminal no line is wider than it. `NO_COLOR` turns the colours of progress bars off; where
+stderr is no terminal there are no bars.
 
 ## Completion in a shell
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdcache.codec import HypothesesRecord, LatticeRecord, PosteriorRecord, ScoreRecord
-from kdcache.errors import ConfigError, DamagedCacheError
+from kdcache.errors import ConfigError
 from kdcache.inspect.divergence import spread
 from kdcache.inspect.doubt import Disagreement, different_labels, rivals
 from kdcache.inspect.frames import Frame, node_frames, posterior_frames
@@ -152,10 +152,10 @@ class _Reader:
             self._notes.append(f"target {name}: {error.message}")
             return
         if isinstance(record, LatticeRecord) and record.labels != len(self._labels):
-            raise DamagedCacheError(
-                f"target {name} has {record.labels} labels, but the catalogue "
-                f"{len(self._labels)}; `kdcache verify` lists all damage"
+            self._notes.append(
+                f"target {name} has {record.labels} labels, but the catalogue {len(self._labels)}"
             )
+            return
         self._found.setdefault(type(record), (name, record))
 
     def _align(

@@ -166,7 +166,18 @@ def test_a_transcript_without_a_path_is_told(tmp_path: Path) -> None:
     assert "no path" in "\n".join(belief_lines(belief))
 
 
-def test_a_belief_is_json(sampled: Cache, tmp_path: Path) -> None:
+def test_a_lattice_of_another_transcript_is_a_note(tmp_path: Path) -> None:
+    cache = make(tmp_path / "c", {"lattice": LatticeRecord(*_first_columns(lattice()))})
+    belief = read_belief(cache, "u0", spell)
+    assert belief.notes == ("target lattice has 1 labels, but the catalogue 2",)
+    assert belief.tokens == ()
+
+
+def _first_columns(record: LatticeRecord) -> tuple[np.ndarray, np.ndarray]:
+    return record.logp_TSC[:, :2], record.ids_TSK[:, :2]
+
+
+def test_a_belief_is_json(tmp_path: Path) -> None:
     belief = read_belief(make(tmp_path / "c", {"lattice": lattice()}), "u0", spell)
     told = json.loads(json.dumps(belief.to_dict()))
     assert told["tokens"][0]["piece"] == "a"
