@@ -1,4 +1,4 @@
-"""``kdcache status``, ``inspect`` and ``verify``: looking at a cache."""
+"""``kdcache status`` and ``verify``: is all there, and is it whole?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kdcache.cli.plumbing import cache_argument, echo_json, example, json_option, say
+from kdcache.cli.plumbing import cache_argument, echo_json, echo_lines, example, json_option, say
 
 if TYPE_CHECKING:
     from kdcache.inspect.coverage import Coverage
@@ -35,19 +35,19 @@ def status(cache: str, manifest: Path | None, as_json: bool) -> int:
     Reads what is committed in CACHE, while extractions run or after them, on any machine that
     sees it. With a manifest the exit code is 3 until every utterance of it is in the cache.
     """
-    from kdcache.inspect.summary import summarise
+    from kdcache.inspect.summary import outline
     from kdcache.inspect.text import status_lines
     from kdcache.store import open_cache
 
     opened = open_cache(cache)
     coverage = _coverage(opened, manifest) if manifest else None
-    summary = summarise(opened)
+    summary = outline(opened)
     if as_json:
         names = ("path", "units", "utterances", "hours", "failed", "bytes")
         values = {name: value for name, value in summary.to_dict().items() if name in names}
         echo_json({**values, "corpus": coverage.to_dict() if coverage else None})
     else:
-        click.echo("\n".join(status_lines(summary, coverage)))
+        echo_lines(status_lines(summary, coverage))
     return COMPLETE if coverage is None or coverage.complete else INCOMPLETE
 
 
@@ -56,44 +56,6 @@ def _coverage(cache: Cache, manifest: Path) -> Coverage:
     from kdcache.inspect.coverage import measure_coverage
 
     return measure_coverage(cache, read_manifest(manifest))
-
-
-@click.command(
-    epilog=example(
-        "kdcache inspect runs/cache",
-        "kdcache inspect runs/cache --utt 1188-133604-0003",
-    )
-)
-@cache_argument
-@click.option("--utt", "utterance", metavar="ID", help="Show this one utterance.")
-@click.option("--digest", is_flag=True, help="Show the content digest as well.")
-@json_option
-def inspect(cache: str, utterance: str | None, digest: bool, as_json: bool) -> None:
-    """Show what a cache holds.
-
-    Of CACHE: its teacher, tokenizer and targets, how they are packed, what that cost in bytes
-    and lost in fidelity, and how to open it in Python. Fidelity is the divergence (kl, nats
-    per node or frame) of the teacher's posteriors from what the cache gives back: over the
-    kept classes (kl_mean, kl_max) and over the whole vocabulary (kl_full_mean, kl_full_max).
-    Of a target that `kdcache convert` has packed again, source_… is what its first cache
-    lost, and recode_… what packing it again did.
-    """
-    from kdcache.inspect.summary import summarise
-    from kdcache.inspect.text import summary_lines, utterance_lines
-    from kdcache.inspect.utterance import summarise_utterance
-    from kdcache.store import open_cache
-
-    opened = open_cache(cache)
-    if utterance is not None:
-        found = summarise_utterance(opened, utterance)
-        data, lines = found.to_dict(), utterance_lines(found)
-    else:
-        summary = summarise(opened, digest=digest)
-        data, lines = summary.to_dict(), summary_lines(summary, next(iter(opened), None))
-    if as_json:
-        echo_json(data)
-    else:
-        click.echo("\n".join(lines))
 
 
 @click.command(epilog=example("kdcache verify runs/cache"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kdcache.cli.plumbing import echo_json, example, json_option
+from kdcache.cli.plumbing import echo_json, echo_lines, example, json_option
 
 
 @click.command(
@@ -41,4 +41,4 @@ def compare(a: str, b: str, utterances: int | None, as_json: bool) -> None:
     if as_json:
         echo_json(found.to_dict())
     else:
-        click.echo("\n".join(comparison_lines(found)))
+        echo_lines(comparison_lines(found))

@@ -68,8 +68,7 @@ def _interrupted(error: BaseException) -> int:
 def _system_failure(error: OSError) -> int:
     """A broken pipe is no failure of ours; a named file or a full disk makes a sentence."""
     if error.errno == errno.EPIPE:
-        _discard_stdout()
-        return BROKEN_PIPE
+        return reader_gone()
     if error.strerror and error.filename:
         click.echo(f"Error: {error.strerror}: {os.fsdecode(error.filename)}", err=True)
         return 1
@@ -79,9 +78,10 @@ def _system_failure(error: OSError) -> int:
     raise error
 
 
-def _discard_stdout() -> None:
-    """So that the interpreter's last flush does not fail on the broken pipe again."""
+def reader_gone() -> int:
+    """The exit code where nobody reads stdout any more; the interpreter's last flush is silent."""
     with contextlib.suppress(OSError, ValueError):
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, sys.stdout.fileno())
         os.close(sink)
+    return BROKEN_PIPE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdcache.cli.failures import exit_code_of
+from kdcache.cli.failures import exit_code_of, reader_gone
 from kdcache.cli.lazy import LazyGroup
 from kdcache.cli.plumbing import example
 from kdcache.version import __version__
@@ -24,7 +24,10 @@ COMMANDS = {
     "corpus": ("kdcache.cli.corpus:corpus", "Make, import or check a manifest."),
     "extract": ("kdcache.cli.extract:extract", "Run a teacher over a corpus into a cache."),
     "status": ("kdcache.cli.cache:status", "Show how far an extraction is."),
-    "inspect": ("kdcache.cli.cache:inspect", "Show what a cache holds."),
+    "inspect": ("kdcache.cli.inspect:inspect", "Show what a cache holds."),
+    "ls": ("kdcache.cli.contents:ls", "List a cache's utterances."),
+    "cat": ("kdcache.cli.contents:cat", "Print decoded arrays of utterances."),
+    "export": ("kdcache.cli.export:export", "Write utterances for other tools."),
     "compare": ("kdcache.cli.compare:compare", "Compare two caches of the same utterances."),
     "verify": ("kdcache.cli.cache:verify", "Check every stored byte of a cache."),
     "convert": ("kdcache.cli.convert:convert", "Copy a cache into another layout or codec."),
@@ -66,6 +69,13 @@ class Program(LazyGroup):
             )
 
         return sys.exit(exit_code_of(run)) if standalone_mode else run()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; click itself would call a reader that went away a failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return reader_gone()
 
 
 @click.group(

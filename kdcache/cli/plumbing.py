@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import shutil
+import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kdcache.errors import InputError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
+
+_CANNOT_WRITE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR,
+    errno.EEXIST, errno.ENAMETOOLONG,
+}  # fmt: skip
+"""What is wrong with the place that was named, not with the machine."""
 
 CommandT = TypeVar("CommandT", bound="Callable[..., Any]")
 
@@ -52,9 +65,77 @@ def cache_argument(command: CommandT) -> CommandT:
     return click.argument("cache", metavar="CACHE")(command)
 
 
+def where_option(command: CommandT) -> CommandT:
+    """``--where CONDITION``, as the argument ``where``."""
+    return click.option(
+        "--where",
+        metavar="CONDITION",
+        help="Only utterances of which this is true, such as 'duration > 20 and kl > 0.01'.",
+    )(command)
+
+
 def echo_json(data: Any) -> None:
     """Print ``data`` on stdout. JSON has no NaN or infinity: these become null."""
     click.echo(json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def echo_lines(lines: Iterable[str]) -> None:
+    """Print lines on stdout; on a terminal none is wider than it."""
+    from kdcache.inspect.text import folded
+
+    if sys.stdout.isatty():
+        lines = folded(lines, shutil.get_terminal_size().columns)
+    for line in lines:
+        click.echo(line)
+
+
+def echo_json_line(data: Any) -> None:
+    """Print ``data`` on one line of stdout, as of JSON lines; see :func:`echo_json`."""
+    click.echo(json_line(data), nl=False)
+
+
+def json_line(data: Any) -> str:
+    """``data`` on one line, which it ends; what JSON has no number for is null."""
+    return json.dumps(_finite(data), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell in one sentence that a file or folder cannot be written.
+
+    Raises:
+        InputError: it cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        why = error.strerror or str(error)
+        raise InputError(f"cannot write {path}: {why}; name a place that can be written.") from None
+
+
+@contextmanager
+def sink(path: Path | None) -> Iterator[IO[bytes]]:
+    """A file that appears at once or not at all, or stdout where there is no path.
+
+    Raises:
+        InputError: it cannot be written, or stdout is a terminal.
+    """
+    if path is None:
+        if sys.stdout.isatty():
+            raise InputError("binary data would spoil the terminal: give --out FILE, or a pipe.")
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with writing(path):
+        try:
+            with partial.open("wb") as file:
+                yield file
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def say(message: str) -> None:

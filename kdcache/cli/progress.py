@@ -33,13 +33,16 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress(label: str, total: float | None = None, unit: str = "") -> Iterator[Progress]:
+def progress(
+    label: str, total: float | None = None, unit: str = "", *, log: bool = True
+) -> Iterator[Progress]:
     """Show progress while the block runs.
 
     Args:
         label: what is being done, such as ``Verifying``.
         total: how much there is to do, where that is known already.
         unit: what is counted, such as ``shards``.
+        log: tell a log file as well how it ends, not only a terminal.
     """
     if sys.stderr.isatty():
         with _bar() as bar:
@@ -47,7 +50,8 @@ def progress(label: str, total: float | None = None, unit: str = "") -> Iterator
     else:
         lines = _Lines(label, total, unit)
         yield lines
-        lines.finish()
+        if log:
+            lines.finish()
 
 
 class Stages:

@@ -28,6 +28,21 @@ progress and messages to stderr.
 | 2 | bad usage or input; nothing was changed |
 | 3 | the cache is incomplete: some utterances of the corpus are not in it |
 | 130 | interrupted by ^C |
+| 141 | nobody reads the output any more, as of `kdcache ls CACHE \\| head` |
+
+On a terminal no line is wider than it. `NO_COLOR` turns the colours of progress bars off; where
+stderr is no terminal there are no bars.
+
+## Completion in a shell
+
+Commands and options are completed with the tab key after one of these lines, in `~/.bashrc`,
+`~/.zshrc` or `~/.config/fish/completions/kdcache.fish`:
+
+```sh
+eval "$(_KDCACHE_COMPLETE=bash_source kdcache)"    # bash 4.4 or newer
+eval "$(_KDCACHE_COMPLETE=zsh_source kdcache)"     # zsh
+_KDCACHE_COMPLETE=fish_source kdcache | source     # fish
+```
 """
 
 

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow.compute as pc
 
+from kdcache.inspect.totals import add_up, column_bytes
+from kdcache.store import awaited_units
+
 if TYPE_CHECKING:
+    from kdcache.inspect.totals import Spread
     from kdcache.store import Cache, Choice
     from kdcache.types import TargetSpec
 
 _LONGEST = 256
 """Characters of a setting that people may want to read."""
 
-_MEASURE = "fidelity."
-_ROWS_COLUMNS = ("logp", "values", "codes", "scores")
+
+@dataclass(frozen=True, slots=True)
+class WorstUtterances:
+    """How one measure of a target differs between utterances.
+
+    Attributes:
+        measure: its name, of those in ``fidelity``.
+        p99: its 99th percentile, no less than it is and at most 1 % more.
+        ids, values: of the utterances that have most of it, the worst first.
+    """
+
+    measure: str
+    p99: float
+    ids: tuple[str, ...]
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +50,7 @@ class TargetSummary:
             utterances weighted by how many of these each has. What is said of an utterance as a
             whole (scores, hypotheses) is one value of each.
         choice: how settings and codec came about, where they were chosen for a goal.
+        worst: of the measure that tells most; ``None`` where nothing was measured.
     """
 
     name: str
@@ -44,6 +61,13 @@ class TargetSummary:
     bytes: int
     fidelity: dict[str, float]
     choice: Choice | None = None
+    worst: WorstUtterances | None = None
+
+    @property
+    def band_covers(self) -> float | None:
+        """Share of the teacher's occupancy that a band holds; ``None`` of what is no band."""
+        outside = self.fidelity.get("band_outside")
+        return None if outside is None else 1.0 - outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +81,8 @@ class CacheSummary:
         tokenizer: fingerprint of the tokenizer.
         targets: what is kept.
         audio: ``none`` or ``flac``; ``audio_bytes`` of it.
-        units: committed units of work.
+        units: committed units of work; ``units_incomplete`` of them have failed utterances, and
+            ``units_set_aside`` were damaged, taken out and not yet put back.
         utterances: good ones.
         failed: how many could not be used, by error code.
         hours: of audio of the good ones.
@@ -83,6 +108,8 @@ class CacheSummary:
     bytes: int
     bytes_per_hour: float | None
     content_digest: str | None = None
+    units_incomplete: int = 0
+    units_set_aside: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -96,9 +123,14 @@ def summarise(cache: Cache, *, digest: bool = False) -> CacheSummary:
         cache: an open cache.
         digest: compute the content digest as well.
     """
-    teacher = cache.spec.teacher
-    hours = float(cache.catalogue["duration"].to_numpy().sum()) / 3600
-    errors = Counter(cache.failures["error"].to_pylist())
+    targets = tuple(summarise_target(cache, target) for target in cache.spec.targets)
+    return replace(outline(cache, digest=digest), targets=targets)
+
+
+def outline(cache: Cache, *, digest: bool = False) -> CacheSummary:
+    """:func:`summarise` without its targets: what is known at once of a cache of any size."""
+    teacher, failures = cache.spec.teacher, cache.failures
+    hours = float(pc.sum(cache.catalogue_columns(["duration"])["duration"]).as_py() or 0) / 3600
     return CacheSummary(
         path=cache.location,
         layout=cache.layout,
@@ -107,30 +139,44 @@ def summarise(cache: Cache, *, digest: bool = False) -> CacheSummary:
         teacher_kind=str(teacher.kind),
         teacher_fingerprint=teacher.fingerprint,
         tokenizer=cache.spec.tokenizer,
-        targets=tuple(_summarise_target(cache, target) for target in cache.spec.targets),
+        targets=(),
         audio=cache.spec.audio,
-        audio_bytes=_column_bytes(cache, "audio") if "audio" in cache.columns else 0,
+        audio_bytes=column_bytes(cache, "audio") if "audio" in cache.columns else 0,
         units=len(cache.units),
         utterances=len(cache),
-        failed=dict(sorted(errors.items())),
+        failed=dict(sorted(Counter(failures["error"].to_pylist()).items())),
         hours=hours,
         bytes=cache.nbytes,
         bytes_per_hour=cache.nbytes / hours if hours else None,
         content_digest=cache.content_digest() if digest else None,
+        units_incomplete=len(failures["unit"].unique()),
+        units_set_aside=len(awaited_units(cache.location)),
     )
 
 
-def _summarise_target(cache: Cache, target: TargetSpec) -> TargetSummary:
-    own = [name for name in cache.columns if name.startswith(f"{target.name}.")]
+def summarise_target(cache: Cache, target: TargetSpec) -> TargetSummary:
+    """One target in figures; no shard is read."""
+    totals = add_up(cache, target)
     return TargetSummary(
         name=target.name,
         kind=target.kind,
         record=target.record,
         settings=target.settings,
         codec={name: without_tables(value) for name, value in target.codec.items()},
-        bytes=sum(_column_bytes(cache, name) for name in own),
-        fidelity=_fidelity(cache, target.name),
+        bytes=totals.bytes,
+        fidelity=totals.fidelity,
         choice=cache.choices.get(target.name),
+        worst=None if totals.spread is None else _named(cache, totals.spread),
+    )
+
+
+def _named(cache: Cache, spread: Spread) -> WorstUtterances:
+    ids = cache.catalogue_columns(["id"])["id"]
+    return WorstUtterances(
+        spread.measure,
+        spread.p99,
+        tuple(ids[row].as_py() for row, _ in spread.worst),
+        tuple(value for _, value in spread.worst),
     )
 
 
@@ -141,53 +187,3 @@ def without_tables(setting: Any) -> Any:
     if isinstance(setting, str) and len(setting) > _LONGEST:
         return f"sha256:{hashlib.sha256(setting.encode()).hexdigest()}"
     return setting
-
-
-def _column_bytes(cache: Cache, name: str) -> int:
-    shapes = cache.column_shapes(name)
-    elements = np.where((shapes < 0).any(axis=1), 0, shapes.prod(axis=1)).sum()
-    return int(elements) * np.dtype(cache.columns[name].dtype).itemsize
-
-
-def _fidelity(cache: Cache, target: str) -> dict[str, float]:
-    prefix = f"{_MEASURE}{target}."
-    weights = _row_counts(cache, target)
-    found = {}
-    for name in cache.catalogue.schema.names:
-        if name.startswith(prefix):
-            values = cache.catalogue[name].cast("float64").to_numpy()
-            found[name.removeprefix(prefix)] = _combine(name, values, weights)
-    return {name: value for name, value in sorted(found.items()) if value is not None}
-
-
-def _combine(name: str, values: np.ndarray, weights: np.ndarray) -> float | None:
-    """Largest or weighted mean of what was measured; ``None`` where nothing was."""
-    measured = ~np.isnan(values)
-    if not measured.any():
-        return None
-    if name.endswith("_max"):
-        return float(values[measured].max())
-    weights = weights[measured]
-    total = weights.sum()
-    return float((values[measured] * weights).sum() / total) if total else None
-
-
-def _row_counts(cache: Cache, target: str) -> np.ndarray:
-    """Nodes, frames or tokens of each utterance, 1 of what is said of it as a whole.
-
-    Where no shape tells: tokens and an end for a decoder's posteriors, these times encoder frames
-    for whole lattices, else encoder frames, as a band is about as wide in every utterance.
-    """
-    for array in _ROWS_COLUMNS:
-        if f"{target}.{array}" in cache.columns:
-            shapes = cache.column_shapes(f"{target}.{array}")
-            counts: np.ndarray = shapes[:, :-1].clip(min=0).prod(axis=1).astype(np.float64)
-            return counts
-    spec = cache.spec.target(target)
-    frames: np.ndarray = cache.catalogue["frames"].to_numpy().astype(np.float64)
-    lengths = pc.list_value_length(cache.catalogue["tokens"]).to_numpy()
-    columns: np.ndarray = lengths.astype(np.float64) + 1
-    if spec.kind == "decoder_logits":
-        return columns
-    whole = spec.record == "lattice" and not {"epsilon", "width"} & spec.settings.keys()
-    return frames * columns if whole else frames

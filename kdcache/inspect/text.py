@@ -6,10 +6,10 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kdcache.inspect.coverage import Coverage
-    from kdcache.inspect.summary import CacheSummary, TargetSummary
+    from kdcache.inspect.summary import CacheSummary, TargetSummary, WorstUtterances
     from kdcache.inspect.utterance import UtteranceSummary
     from kdcache.store import Choice
 
@@ -62,6 +62,14 @@ def summary_lines(summary: CacheSummary, example: str | None = None) -> list[str
         summary: of the cache.
         example: id of an utterance for the lines that say how to read one.
     """
+    lines = outline_lines(summary)
+    for target in summary.targets:
+        lines += target_lines(target, summary.hours)
+    return [*lines, *python_lines(summary, example, [target.name for target in summary.targets])]
+
+
+def outline_lines(summary: CacheSummary) -> list[str]:
+    """What a cache is, its targets left out."""
     lines = [
         f"{summary.path}  ({summary.layout}, format {summary.format_version})",
         row("teacher", f"{summary.teacher}, {summary.teacher_kind}"),
@@ -69,15 +77,15 @@ def summary_lines(summary: CacheSummary, example: str | None = None) -> list[str
         row("tokenizer", f"fingerprint {summary.tokenizer[:16]}"),
         row("utterances", _amount(summary)),
         row("failed", _failures(summary.failed)),
-        row("size", _size(summary.bytes, summary.hours)),
     ]
+    if summary.units_incomplete or summary.units_set_aside:
+        lines.append(row("units", _troubled(summary)))
+    lines.append(row("size", _size(summary.bytes, summary.hours)))
     if summary.audio != "none":
         lines.append(row("audio", f"{summary.audio}, {_size(summary.audio_bytes, summary.hours)}"))
     if summary.content_digest:
         lines.append(row("digest", summary.content_digest))
-    for target in summary.targets:
-        lines += ["", *_target_lines(target, summary.hours)]
-    return [*lines, "", *_python_lines(summary, example)]
+    return lines
 
 
 def status_lines(summary: CacheSummary, coverage: Coverage | None = None) -> list[str]:
@@ -118,18 +126,29 @@ def utterance_lines(utterance: UtteranceSummary) -> list[str]:
     return [*lines, "", *_fidelity_lines("fidelity", utterance.fidelity or {})]
 
 
-def _target_lines(target: TargetSummary, hours: float) -> Iterator[str]:
+def target_lines(target: TargetSummary, hours: float) -> list[str]:
+    """A target, below an empty line."""
     codec = {name: value for name, value in target.codec.items() if name != "name"}
     kind = ", ".join(part for part in (target.kind, format_settings(target.settings)) if part)
-    yield f"target {target.name}"
-    yield row("keeps", kind)
-    yield row(
-        "codec", ", ".join(p for p in (target.codec.get("name"), format_settings(codec)) if p)
-    )
+    packed = ", ".join(p for p in (target.codec.get("name"), format_settings(codec)) if p)
+    lines = ["", f"target {target.name}", row("keeps", kind), row("codec", packed)]
     if target.choice is not None:
-        yield from paragraph("chosen", choice_text(target.choice))
-    yield row("size", _size(target.bytes, hours))
-    yield from _fidelity_lines("fidelity", target.fidelity)
+        lines += paragraph("chosen", choice_text(target.choice))
+    lines.append(row("size", _size(target.bytes, hours)))
+    lines += _fidelity_lines("fidelity", target.fidelity)
+    if target.band_covers is not None:
+        covered = f"{100 * target.band_covers:.3f} % of the teacher's occupancy"
+        lines.append(row("band covers", covered))
+    if target.worst is not None:
+        lines += _worst_lines(target.worst)
+    return lines
+
+
+def _worst_lines(worst: WorstUtterances) -> list[str]:
+    """``kl_mean of 99 % of utterances up to 0.0021; a-1 0.0043, a-7 0.0039``."""
+    named = zip(worst.ids, worst.values, strict=True)
+    most = ", ".join(f"{name} {value:.2g}" for name, value in named)
+    return paragraph("utterances", f"{worst.measure} of 99 % up to {worst.p99:.2g}; most: {most}")
 
 
 def _fidelity_lines(label: str, fidelity: Mapping[str, float]) -> list[str]:
@@ -143,10 +162,11 @@ def _fidelity_lines(label: str, fidelity: Mapping[str, float]) -> list[str]:
     return paragraph(label, ", ".join([*parts, *others]))
 
 
-def _python_lines(summary: CacheSummary, example: str | None) -> list[str]:
-    lines = ["in Python", f"  cache = kdcache.open_cache({summary.path!r})"]
-    if example and summary.targets:
-        lines.append(f"  record = cache[{example!r}][{summary.targets[0].name!r}]")
+def python_lines(summary: CacheSummary, example: str | None, targets: Sequence[str]) -> list[str]:
+    """How to open it, below an empty line: the utterance ``example`` and its first target."""
+    lines = ["", "in Python", f"  cache = kdcache.open_cache({summary.path!r})"]
+    if example and targets:
+        lines.append(f"  record = cache[{example!r}][{targets[0]!r}]")
     return lines
 
 
@@ -162,6 +182,16 @@ def _failures(failed: Mapping[str, int]) -> str:
         return "none"
     reasons = ", ".join(f"{code} {count:,}" for code, count in failed.items())
     return f"{sum(failed.values()):,}: {reasons}"
+
+
+def _troubled(summary: CacheSummary) -> str:
+    """``2 with failed utterances, 1 damaged and taken out``."""
+    parts = []
+    if summary.units_incomplete:
+        parts.append(f"{summary.units_incomplete:,} with failed utterances")
+    if summary.units_set_aside:
+        parts.append(f"{summary.units_set_aside:,} damaged and taken out: `kdcache repair`")
+    return ", ".join(parts)
 
 
 def _size(count: int, hours: float) -> str:
@@ -194,6 +224,25 @@ def paragraph(label: str, text: str) -> list[str]:
     """A row whose value may take several lines."""
     first, *rest = wrap(text, WIDTH - _LABEL - 2, break_on_hyphens=False) or [""]
     return [row(label, first), *(row("", line) for line in rest)]
+
+
+def folded(lines: Iterable[str], width: int) -> list[str]:
+    """Lines of at most ``width`` columns: longer ones go on below, under their values."""
+    return [part for line in lines for part in _fold(line, max(width, 24))]
+
+
+def _fold(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    blank = len(line) - len(line.lstrip())
+    indent = min(_LABEL + 2 if blank == 2 else blank, width // 2)
+    return wrap(
+        line,
+        width,
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

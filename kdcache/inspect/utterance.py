@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 
-from kdcache.errors import UnknownUtteranceError, nearest
+from kdcache.errors import UnknownUtteranceError
 
 if TYPE_CHECKING:
     from kdcache.store import Cache
@@ -74,17 +75,16 @@ def summarise_utterance(cache: Cache, key: str) -> UtteranceSummary:
     Raises:
         UnknownUtteranceError: neither; the message names the nearest ids.
     """
-    ids = cache.catalogue["id"].to_pylist()
     if key in cache:
-        return _good(cache, ids.index(key))
+        return _good(cache, cache.row_of(key))
     failures = cache.failures
-    failed = failures["id"].to_pylist()
-    if key in failed:
-        return _failed(failures.slice(failed.index(key), 1).to_pylist()[0])
-    near = nearest(key, [*ids, *failed], count=3)
+    failed = pc.index(failures["id"], key).as_py()
+    if failed >= 0:
+        return _failed(failures.slice(failed, 1).to_pylist()[0])
+    near = cache.nearest_ids(key)
     hint = f" Nearest: {', '.join(near)}." if near else ""
     raise UnknownUtteranceError(
-        f"No utterance {key!r} among the {len(ids)} of {cache.location}.{hint}"
+        f"No utterance {key!r} among the {len(cache)} of {cache.location}.{hint}"
     )
 
 

@@ -10,6 +10,7 @@ lock for longer than a look-up and may be done from any number of threads.
 from __future__ import annotations
 
 import copy
+from bisect import bisect_left
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -51,8 +52,8 @@ if TYPE_CHECKING:
     from kdcache.store.storage import Storage
 
 
-_SEARCHED = 100_000
-"""Ids among which an unknown one's nearest are looked for."""
+_SEARCHED = 10_000
+"""Ids on either side of where an unknown one would stand, among which its nearest are sought."""
 
 
 class Cache(Mapping[str, "dict[str, Record]"]):
@@ -141,6 +142,11 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         return pa.table({name: columns[name] for name in names})
 
     @property
+    def catalogue_names(self) -> list[str]:
+        """Names of the columns of :attr:`catalogue`; nothing is fetched."""
+        return list(self._snapshot.columns.column_names)
+
+    @property
     def failures(self) -> pa.Table:
         """Utterances that could not be used: id, text, ``error`` code and ``message``."""
         names = ["id", "text", "speaker", "duration", "error", "message", "unit"]
@@ -177,6 +183,21 @@ class Cache(Mapping[str, "dict[str, Record]"]):
     def refresh(self) -> None:
         """See what has been committed since."""
         self._snapshot = self._load(self._snapshot)
+
+    def row_of(self, key: str) -> int:
+        """The row of an utterance in :attr:`catalogue`; UnknownUtteranceError where none is."""
+        return self._row(self._snapshot, key)
+
+    def nearest_ids(self, key: str) -> list[str]:
+        """Up to three ids most like ``key``, of good and failed utterances, the best first.
+
+        Of a large cache those in whose neighbourhood ``key`` would stand.
+        """
+        snapshot = self._snapshot
+        at = bisect_left(snapshot.ids, key)
+        near = snapshot.ids[max(0, at - _SEARCHED) : at + _SEARCHED]
+        failed = snapshot.failures["id"][:_SEARCHED].to_pylist()
+        return nearest(key, [*near, *failed], count=3)
 
     def content_digest(self) -> str:
         """Hex SHA-256 of what is in it, whatever the layout, the units and their order.
@@ -347,7 +368,7 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         if key in (failed_ids := failed["id"].to_pylist()):
             message = failed["message"][failed_ids.index(key)].as_py()
             return f"utterance {key!r} failed when the cache was made: {message}"
-        near = nearest(key, snapshot.ids[:_SEARCHED], count=3)
+        near = self.nearest_ids(key)
         hint = f" Nearest: {', '.join(map(repr, near))}." if near else ""
         return f"no utterance {key!r} among the {len(snapshot.ids)} of {self.location}.{hint}"
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from kdcache.codec import make_codec
+from kdcache.inspect import totals
 from kdcache.inspect.summary import summarise
-from kdcache.store import PackedUtterance, create_or_open, open_cache
+from kdcache.store import PackedUtterance, create_or_open, find_damage, open_cache, set_aside
 from kdcache.testing.records import random_lattice
 from kdcache.testing.samples import TOKENIZER_FILES, sample_failed, sample_packed, sample_spec
 from kdcache.types import TargetSpec
@@ -117,3 +118,47 @@ def test_an_empty_cache_has_no_rate(tmp_path: Path) -> None:
     assert summary.utterances == 0
     assert [target.fidelity for target in summary.targets] == [{}, {}, {}]
     json.dumps(summary.to_dict())
+
+
+def test_the_worst_utterances_are_named(sampled: Cache) -> None:
+    lattice, encoder, hidden = summarise(sampled).targets
+    assert lattice.worst is not None
+    assert (lattice.worst.measure, lattice.worst.ids) == ("kl_mean", ("u07", "u02", "u09"))
+    assert lattice.worst.values == pytest.approx((0.011, 0.010, 0.009))
+    assert lattice.worst.p99 == pytest.approx(0.011, rel=0.011)
+    assert encoder.worst is not None
+    assert (encoder.worst.measure, encoder.worst.ids) == ("kl_full_mean", ("u00", "u01", "u02"))
+    assert hidden.worst is None
+
+
+@pytest.mark.parametrize("block", [1, 5, 12])
+def test_blocks_change_nothing(sampled: Cache, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = summarise(sampled)
+    monkeypatch.setattr(totals, "BLOCK", block)
+    parts = summarise(sampled)
+    for one, other in zip(whole.targets, parts.targets, strict=True):
+        assert one.fidelity == pytest.approx(other.fidelity)
+        assert replace(one, fidelity={}) == replace(other, fidelity={})
+    assert replace(whole, targets=()) == replace(parts, targets=())
+
+
+def test_units_with_failures_are_counted(cache: Cache) -> None:
+    assert summarise(cache).units_incomplete == 2
+    assert summarise(cache).units_set_aside == 0
+
+
+def test_a_unit_that_repair_took_out_is_told(cache: Cache) -> None:
+    set_aside(cache.path, find_damage(cache.path).units)
+    assert summarise(open_cache(cache.path)).units_set_aside == 0
+    shard = next(cache.path.glob("data/u0-*"))
+    shard.write_bytes(b"")
+    set_aside(cache.path, find_damage(cache.path).units)
+    found = summarise(open_cache(cache.path))
+    assert (found.units, found.units_set_aside) == (2, 1)
+
+
+def test_a_band_says_what_it_covers(sampled: Cache) -> None:
+    lattice = summarise(sampled).targets[0]
+    assert lattice.band_covers is None
+    band = replace(lattice, fidelity={"band_outside": 0.25})
+    assert band.band_covers == 0.75

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdcache.inspect.coverage import Coverage
-from kdcache.inspect.summary import CacheSummary, TargetSummary
+from kdcache.inspect.summary import CacheSummary, TargetSummary, WorstUtterances
 from kdcache.inspect.text import (
     WIDTH,
+    folded,
     format_bytes,
     format_count,
     format_duration,
@@ -193,3 +194,33 @@ def test_a_table_among_the_settings_is_shown_by_its_kind() -> None:
     assert format_settings({"tail": {"kind": "prior", "codes": "AAAA"}, "bits": 7}) == (
         "bits 7, tail prior"
     )
+
+
+def test_the_worst_utterances_and_the_band() -> None:
+    worst = WorstUtterances("kl_mean", 0.0021, ("a-1", "a-7"), (0.0043, 0.0039))
+    target = replace(TARGET, worst=worst, fidelity={"kl_mean": 0.001, "band_outside": 0.00072})
+    text = flat(summary_lines(replace(SUMMARY, targets=(target,))))
+    assert "utterances kl_mean of 99 % up to 0.0021; most: a-1 0.0043, a-7 0.0039" in text
+    assert "band covers 99.928 % of the teacher's occupancy" in text
+
+
+def test_units_in_trouble() -> None:
+    troubled = replace(SUMMARY, units_incomplete=2, units_set_aside=1)
+    expected = "units 2 with failed utterances, 1 damaged and taken out: `kdcache repair` size"
+    assert expected in flat(summary_lines(troubled))
+    assert "units" not in flat(summary_lines(SUMMARY))
+
+
+@given(st.integers(10, 120))
+def test_folded_lines_are_as_narrow_as_the_terminal(width: int) -> None:
+    lines = summary_lines(SUMMARY, "a-1")
+    narrow = folded(lines, width)
+    assert max(map(len, narrow)) <= max(width, 24)
+    assert "".join("".join(narrow).split()) == "".join("".join(lines).split())
+
+
+def test_values_go_on_under_values() -> None:
+    assert folded(["  size          20.0 MB, 10.0 MB per hour"], 34) == [
+        "  size          20.0 MB, 10.0 MB",
+        "                per hour",
+    ]

@@ -1,0 +1,113 @@
+"""Time the first output of ``kdcache inspect`` on large catalogues, and what all of it takes.
+
+    python tests/benchmarks/bench_inspect.py             a million utterances, half a minute
+    python tests/benchmarks/bench_inspect.py --slow      a hundred million as well: 60 GB of disk
+
+Synthetic rows as of ``bench_catalogue.py``. Each run is a process of its own; its imports, as of
+``kdcache inspect`` on a small cache, are told apart. Memory is the process's peak without pages
+of the mapped index, which belong to the machine's cache of files.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench_catalogue import write_parts
+from rows import Row, arguments, publish
+from synthetic_index import write_synthetic
+
+from kdcache.store import compact
+
+RUN = """
+import json, re, sys, threading, time
+import kdcache.cli.inspect, kdcache.inspect.summary, kdcache.inspect.text, kdcache.inspect.select
+import kdcache.inspect.listing, kdcache.inspect.where, pyarrow.parquet
+from kdcache.cli.main import main
+def memory():
+    status = open("/proc/self/status").read()
+    return int(re.search(r"RssAnon:\\s+(\\d+)", status)[1]) * 1024
+before, most, over = memory(), [0], threading.Event()
+def watch():
+    while not over.wait(0.02):
+        most[0] = max(most[0], memory())
+threading.Thread(target=watch, daemon=True).start()
+first = []
+class Out:
+    def write(self, text):
+        first.append(time.perf_counter())
+    def flush(self): pass
+    def isatty(self): return False
+real, sys.stdout = sys.stdout, Out()
+start = time.perf_counter()
+main.main(sys.argv[1:], standalone_mode=False)
+end = time.perf_counter()
+over.set()
+print(json.dumps([first[0] - start, end - start, max(most[0], memory()) - before]), file=real)
+"""
+
+
+def measure(*arguments: str, times: int) -> list[float]:
+    """Seconds to the first output and to the last, and bytes: the best of some runs."""
+    import json
+
+    runs = []
+    for _ in range(times):
+        command = [sys.executable, "-c", RUN, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        runs.append(json.loads(done.stdout))
+    return min(runs)
+
+
+def start_up(times: int) -> float:
+    """Seconds of ``kdcache --help``, the interpreter's own start among them."""
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "kdcache", "--help"], capture_output=True, check=True)
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def rows_of(name: str, count: int, unit_rows: int, targets: int, times: int) -> list[Row]:
+    """Make a catalogue of so many rows and look at it."""
+    with tempfile.TemporaryDirectory() as folder:
+        parts, large = Path(folder) / "parts", Path(folder) / "large"
+        write_parts(parts, 10, targets)
+        compact(parts)
+        large.mkdir()
+        write_synthetic(large, parts, count, unit_rows)
+        first, whole, memory = measure("inspect", str(large), times=times)
+        _, chosen, chosen_memory = measure(
+            "inspect", str(large), "--where", "duration > 10 and kl > 0.0005", "--sort", "kl",
+            times=times,
+        )  # fmt: skip
+        listed, _, _ = measure("ls", str(large), "--where", "kl > 0.0005", times=times)
+    return [
+        Row(f"inspect.{name}.first", first, "s to the first line"),
+        Row(f"inspect.{name}", whole, "s for the whole screen"),
+        Row(f"inspect.{name}.memory", memory / 1e6, "MB at the peak"),
+        Row(f"inspect.{name}.where", chosen, "s for --where and --sort"),
+        Row(f"inspect.{name}.where.memory", chosen_memory / 1e6, "MB at the peak"),
+        Row(f"inspect.{name}.ls", listed, "s to the first line of ls --where"),
+    ]
+
+
+def main() -> None:
+    """Print the rows."""
+    parser = arguments(__doc__)
+    parser.add_argument("--slow", action="store_true", help="a hundred million rows as well")
+    parser.add_argument("--times", type=int, default=2, help="runs, of which the best counts")
+    args = parser.parse_args()
+    rows = [Row("cli.help", start_up(5), "s")]
+    rows += rows_of("1m", 1_000_000, 200, 3, args.times)
+    if args.slow:
+        rows += rows_of("100m", 100_000_000, 2000, 1, 1)
+    publish(rows, args.json)
+
+
+if __name__ == "__main__":
+    main()
