@@ -28,7 +28,10 @@ class Board:
         check_board()
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(out / FOLDER), purge_step=step + 1, flush_secs=10)
+        # A file is named by the second; one of an earlier start must not be written over.
+        self._writer = SummaryWriter(
+            str(out / FOLDER), purge_step=step + 1, flush_secs=10, filename_suffix=f".from-{step}"
+        )
 
     def add(self, group: str, step: int, values: Mapping[str, float]) -> None:
         """A point on the curve of each value, under ``<group>/<name>``."""

@@ -225,8 +225,14 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "best": self.best.to_dict(),
             }
-            kept = {"keep": self._settings.keep_checkpoints, "spare": {self.best.step}}
-            save_checkpoint(self._out, self.step, self.student, state, **kept)
+            save_checkpoint(
+                self._out,
+                self.step,
+                self.student,
+                state,
+                keep=self._settings.keep_checkpoints,
+                spare={self.best.step},
+            )
             self._recorder.flush()
             self._publish()
         self._world.barrier()

@@ -50,7 +50,7 @@ class RunningStatistics:
     def step(self) -> Iterator[None]:
         """A step: at the end of the block the statistics have moved."""
         before = [value.clone() for value, _ in self._values()]
-        counted = [layer.num_batches_tracked.clone() for layer in self._counted()]
+        counted = [count.clone() for count in self._counts()]
         self._forget()
         yield
         total = self._sum_over_workers()
@@ -58,8 +58,8 @@ class RunningStatistics:
             kept = (1 - momentum) ** total
             mean = summed / (momentum * max(total, 1))
             value.copy_(kept * old + (1 - kept) * mean)
-        for layer, count in zip(self._counted(), counted, strict=True):
-            layer.num_batches_tracked.copy_(count + total)
+        for count, old in zip(self._counts(), counted, strict=True):
+            count.copy_(old + total)
 
     @contextmanager
     def micro_batch(self) -> Iterator[None]:
@@ -95,7 +95,8 @@ class RunningStatistics:
             yield layer.running_mean, layer.momentum
             yield layer.running_var, layer.momentum
 
-    def _counted(self) -> Iterator[_BatchNorm]:
+    def _counts(self) -> Iterator[Tensor]:
+        """How many micro-batches each has seen."""
         for layer in self._norms:
             if layer.num_batches_tracked is not None:
-                yield layer
+                yield layer.num_batches_tracked

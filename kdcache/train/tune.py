@@ -27,8 +27,8 @@ def tune_trainable(
     ``validation/<name>`` after each validation and at each checkpoint.
 
     With one worker the trial is that worker, and has what Tune reserves for it. With more of them
-    Ray Train starts these beside the trial, which then needs no CPU of its own:
-    ``ray.tune.with_resources(trainable, {"CPU": 0})``.
+    Ray Train starts these beside the trial, which itself needs next to nothing:
+    ``ray.tune.with_resources(trainable, {"CPU": 0.01})``.
 
     Args:
         path: the configuration, as ``kdcache train`` reads it; every trial reads it again.

@@ -65,8 +65,8 @@ def test_the_joint_network_is_coarse_wherever_it_is_evaluated(
     from kdcache.lattice import factored
 
     if blocks:
-        monkeypatch.setattr(factored, "HELD_ELEMENTS", {"cpu": 0})
-        monkeypatch.setattr(factored, "BLOCK_ELEMENTS", {"cpu": 1 << 10})
+        monkeypatch.setattr(factored, "HELD_ELEMENTS", {"cpu": 0, "cuda": 0})
+        monkeypatch.setattr(factored, "BLOCK_ELEMENTS", {"cpu": 1 << 10, "cuda": 1})
     trainer = Trainer(settings_of(tones, tmp_path, precision="bfloat16"), World())
     seen: list[torch.dtype] = []
     joint = trainer.student.model.joint
