@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import MissingDependencyError
 
@@ -14,7 +15,10 @@ FOLDER = "tensorboard"
 
 
 class Board:
-    """Writes event files to ``<out>/tensorboard``.
+    """Writes an event file in ``<out>/tensorboard``, an event a step.
+
+    Not by tensorboardX's ``SummaryWriter``: it hands events to a thread, and what that has not
+    written is lost in a kill, whether flushed or not.
 
     Args:
         out: directory of the run.
@@ -26,25 +30,33 @@ class Board:
 
     def __init__(self, out: Path, step: int) -> None:
         check_board()
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
 
+        (out / FOLDER).mkdir(parents=True, exist_ok=True)
         # A file is named by the second; one of an earlier start must not be written over.
-        self._writer = SummaryWriter(
-            str(out / FOLDER), purge_step=step + 1, flush_secs=10, filename_suffix=f".from-{step}"
-        )
+        self._writer = EventsWriter(str(out / FOLDER / "events"), f".from-{step}")
+        self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, group: str, step: int, values: Mapping[str, float]) -> None:
         """A point on the curve of each value, under ``<group>/<name>``."""
-        for name, value in values.items():
-            self._writer.add_scalar(f"{group}/{name}", value, step)
+        from tensorboardX.proto.summary_pb2 import Summary
 
-    def flush(self) -> None:
-        """Write what is waiting."""
-        self._writer.flush()
+        points = [
+            Summary.Value(tag=f"{group}/{name}", simple_value=value)
+            for name, value in values.items()
+        ]
+        self._write(step, summary=Summary(value=points))
 
     def close(self) -> None:
-        """Write what is waiting, and end."""
+        """No more is to come."""
         self._writer.close()
+
+    def _write(self, step: int, **what: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **what))
+        self._writer.flush()
 
 
 def check_board() -> None:

@@ -233,7 +233,6 @@ class Trainer:
                 keep=self._settings.keep_checkpoints,
                 spare={self.best.step},
             )
-            self._recorder.flush()
             self._publish()
         self._world.barrier()
 

@@ -46,11 +46,6 @@ class Recorder:
             append_metrics(self._out, values, VALIDATION)
         self._draw("validation", values)
 
-    def flush(self) -> None:
-        """What a kill must not take from TensorBoard, since training will not go back to it."""
-        if self._board is not None:
-            self._board.flush()
-
     def finish(self) -> None:
         """The run has ended."""
         if self._writes and self.last:

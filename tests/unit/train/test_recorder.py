@@ -79,7 +79,6 @@ def test_a_resumed_run_hides_what_came_after_its_checkpoint(tones: Path, tmp_pat
     first = Recorder(settings, 0, writes=True)
     for step in (1, 2, 3):
         first.step({"step": step, "loss": 9.0})
-    first.flush()
     second = Recorder(settings, 1, writes=True)
     second.step({"step": 2, "loss": 1.0})
     second.finish()
@@ -93,7 +92,6 @@ def test_other_workers_write_nothing(tones: Path, tmp_path: Path) -> None:
     recorder = Recorder(settings_of(tones, tmp_path / "run"), 0, writes=False)
     recorder.step({"step": 1, "loss": 2.0})
     recorder.validation({"step": 1, "loss": 3.0})
-    recorder.flush()
     recorder.finish()
     assert recorder.last["loss"] == 2.0
     assert not (tmp_path / "run").exists()
