@@ -79,7 +79,7 @@ def test_the_student_is_scored(cache: Path, tones: Path, tmp_path: Path) -> None
     assert set(score.hypotheses) == {utterance.id for utterance in utterances}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_workers_error_comes_back_as_itself(cache: Path, tmp_path: Path, workers: int) -> None:
     """And soon: Ray may try fifty times, and would need minutes."""
     from kdcache.train.objective import NonFiniteLossError
