@@ -37,6 +37,12 @@ def train(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
             f"{report.student}: {report.steps} steps, loss {report.loss:.4f}, "
             f"{report.stall:.1%} of the time waiting for data"
         )
+        if report.validation is not None and settings.validation is not None:
+            metric = settings.validation.metric
+            click.echo(
+                f"{report.best}: best validation, {metric} {report.validation[metric]:.4f} at "
+                f"step {report.validation['step']}"
+            )
         if report.damaged:
             click.echo(
                 f"Skipped {report.damaged} damaged utterances; `kdcache verify "

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from kdcache.score.greedy import greedy_decode
 from kdcache.score.report import ScoreReport, score_student
-from kdcache.score.wer import WordErrorRate, word_error_rate
+from kdcache.score.wer import WordErrorRate, count_errors, word_error_rate
 
 __all__ = [
     "ScoreReport",
     "WordErrorRate",
+    "count_errors",
     "greedy_decode",
     "score_student",
     "word_error_rate",

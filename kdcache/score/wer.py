@@ -64,7 +64,7 @@ def word_error_rate(
     """
     if len(references) != len(hypotheses):
         raise InputError(f"{len(references)} references and {len(hypotheses)} hypotheses.")
-    counts_NE = np.array([_errors(r, h) for r, h in zip(references, hypotheses, strict=True)])
+    counts_NE = np.array([count_errors(r, h) for r, h in zip(references, hypotheses, strict=True)])
     words_N = np.array([len(reference.split()) for reference in references])
     if words_N.sum() == 0:
         raise InputError("The references have no words; there is nothing to score.")
@@ -83,7 +83,7 @@ def word_error_rate(
     )
 
 
-def _errors(reference: str, hypothesis: str) -> tuple[int, int, int]:
+def count_errors(reference: str, hypothesis: str) -> tuple[int, int, int]:
     """Substitutions, deletions and insertions of one utterance."""
     if not reference.split():  # jiwer refuses an empty reference; every word is inserted
         return 0, 0, len(hypothesis.split())

@@ -34,12 +34,14 @@ class Step:
         batches: its micro-batches; none where the last step has fewer than workers.
         utterances: utterances of the step on all workers, the divisor of its mean loss.
         epoch, index: the step's place.
+        places: the place of each batch among the step's micro-batches, on all workers together.
     """
 
     batches: tuple[Batch, ...]
     utterances: int
     epoch: int
     index: int
+    places: tuple[int, ...] = ()
 
 
 class Stream:
@@ -54,7 +56,8 @@ class Stream:
         batch_seconds: greatest padded seconds of a micro-batch.
         seed: of the shuffle.
         rank, world_size: which worker of how many this is.
-        micro_batches_per_step: micro-batches of an optimiser step, on all workers together.
+        micro_batches_per_step: micro-batches of an optimiser step, on all workers together; at
+            least as many as workers. Where workers do not divide them, some have one more.
         shuffle: ``False`` for evaluation.
         prefetch: micro-batches, or steps of them, to read ahead; 0 reads each when it is asked
             for, in the thread that asks.
@@ -218,8 +221,10 @@ class Stream:
             begin(index)
             shares = plan.share(index, self.rank, self.world_size)
             found = [self._batch(rows.tolist()) for rows in shares]
+            there = [n for n, batch in enumerate(found) if batch is not None]
             batches = tuple(batch for batch in found if batch is not None)
-            yield Step(batches, plan.utterances(index), epoch, index)
+            places = tuple(n * self.world_size + self.rank for n in there)
+            yield Step(batches, plan.utterances(index), epoch, index, places)
 
     def _batch(self, rows: Sequence[int]) -> Batch | None:
         """A micro-batch; ``None`` where all of it is damaged and skipped."""
@@ -268,8 +273,8 @@ def _check_world(rank: int, world_size: int, micro_batches: int) -> None:
         raise ConfigError(
             f"rank is {rank} of {world_size} workers; it must be 0 to {world_size - 1}."
         )
-    if micro_batches % world_size:
+    if micro_batches < world_size:
         raise ConfigError(
-            f"A step has {micro_batches} micro-batches, which {world_size} workers do not divide; "
-            f"set micro_batches_per_step to a multiple of {world_size}."
+            f"A step has {micro_batches} micro-batches, too few for {world_size} workers; set "
+            f"micro_batches_per_step to {world_size} or more."
         )

@@ -160,8 +160,23 @@ class TransducerStudent(nn.Module):
         output: Tensor = self.model.decoder(torch.cat([start, labels_BU], dim=1))
         return output
 
-    def forward(self, batch: Batch, augment: SpecAugment | None = None) -> StudentOutput:
-        """What its lattice is made of; ``augment`` masks its features, by utterance id."""
+    def forward(
+        self,
+        batch: Batch,
+        augment: SpecAugment | None = None,
+        precision: torch.dtype = torch.float32,
+    ) -> StudentOutput:
+        """What its lattice is made of.
+
+        Args:
+            batch: with audio.
+            augment: masks its features, by utterance id.
+            precision: of the network's products, here and where a loss evaluates the joint
+                network later; features, sums of probabilities and weights stay float32.
+
+        Raises:
+            ConfigError: the batch has no audio.
+        """
         if batch.audio_BN is None or batch.audio_lengths_B is None:
             raise ConfigError(
                 "The student needs audio, but the stream carries none; stream with audio from "
@@ -170,23 +185,26 @@ class TransducerStudent(nn.Module):
         features_BFM, mask_BF = self.features(batch.audio_BN, batch.audio_lengths_B)
         if augment is not None:
             features_BFM = mask_features(features_BFM, mask_BF, batch.ids, augment)
-        hidden_BTD, encoder_BTJ, frames_B = self.encode(features_BFM, mask_BF)
-        frames = int(frames_B.max())
-        hidden_BTD, encoder_BTJ = hidden_BTD[:, :frames], encoder_BTJ[:, :frames]
-        decoder_BUJ = self.predict(batch.labels_BU)
-        ctc = self.ctc_head(hidden_BTD) if self.ctc_head is not None else None
-        vectors = self.hidden_head(hidden_BTD) if self.hidden_head is not None else None
-        codes = self.codebook_head(hidden_BTD) if self.codebook_head is not None else None
+        low = torch.autocast(
+            features_BFM.device.type, torch.bfloat16, enabled=precision == torch.bfloat16
+        )
+        with low:
+            hidden_BTD, encoder_BTJ, frames_B = self.encode(features_BFM, mask_BF)
+            frames = int(frames_B.max())
+            hidden_BTD, encoder_BTJ = hidden_BTD[:, :frames], encoder_BTJ[:, :frames]
+            decoder_BUJ = self.predict(batch.labels_BU)
+            heads = (self.ctc_head, self.hidden_head, self.codebook_head)
+            ctc, vectors, codes = (None if h is None else h(hidden_BTD).float() for h in heads)
         return StudentOutput(
             encoder_BTJ,
             decoder_BUJ,
-            self.model.joint,
+            low(self.model.joint),
             frames_B,
             hidden_BTD,
             ctc,
             vectors,
             codes if codes is None else codes.unflatten(-1, (-1, ENTRIES)),
-            self.predict,
+            low(self.predict),
         )
 
 

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import ConfigError, KdcacheError
 from kdcache.session import ray_session
-from kdcache.train.checkpoint import finished_student
-from kdcache.train.metrics import read_metrics
+from kdcache.train.checkpoint import best_student, finished_student, read_best
+from kdcache.train.failure import failure_file, read_failure, write_failure
+from kdcache.train.metrics import read_metrics, read_report
 from kdcache.train.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from ray.train import Result
+    from ray.train import Result, UserCallback
 
     from kdcache.train.settings import TrainSettings
 
@@ -35,6 +36,8 @@ FREE: dict[str, Any] = {
     "max_failures": True,
     "ray_address": True,
     "checkpoint_every": True,
+    "keep_checkpoints": True,
+    "tensorboard": True,
     "data": {"disk_cache", "disk_cache_bytes", "ahead_shards"},
 }
 
@@ -52,6 +55,8 @@ class TrainReport:
             waited longest.
         stall: the share of ``seconds`` that is ``waiting``.
         damaged: utterances that were skipped because their stored bytes are damaged.
+        best: directory of the student of the best validation, ``None`` without validation.
+        validation: its step and values.
     """
 
     student: Path
@@ -61,24 +66,30 @@ class TrainReport:
     waiting: float
     stall: float
     damaged: int
+    best: Path | None = None
+    validation: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
-        return {**asdict(self), "student": str(self.student)}
+        best = None if self.best is None else str(self.best)
+        return {**asdict(self), "student": str(self.student), "best": best}
 
 
 def run_training(
-    settings: TrainSettings, watch: Callable[[dict[str, Any]], None] = lambda _: None
+    settings: TrainSettings,
+    watch: Callable[[dict[str, Any]], None] = lambda _: None,
+    callbacks: Sequence[UserCallback] = (),
 ) -> TrainReport:
     """Train a student; the same settings go on where a killed run stopped.
 
     Args:
         settings: of the run.
         watch: called on this process with each step's metrics as they are written.
+        callbacks: of Ray Train, for whoever runs this within something greater.
 
     Raises:
         ConfigError: the directory holds a run with other settings.
-        KdcacheError: whatever a worker raised.
+        KdcacheError: whatever a worker raised; or the run has ended, and its metrics are gone.
     """
     prepare(settings)
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
@@ -88,8 +99,18 @@ def run_training(
     if not student.is_dir():
         session = ray_session(settings.ray_address, _own_cluster(settings))
         with _watching(settings.out, watch), session:
-            _fit(settings)
-    last = read_metrics(settings.out)[-1]
+            _fit(settings, callbacks)
+    return _report(settings.out)
+
+
+def _report(out: Path) -> TrainReport:
+    student, last = finished_student(out), read_report(out)
+    if last is None:
+        raise KdcacheError(
+            f"The run in {out} has ended, and its metrics are gone; the student is in {student}. "
+            "To train again, delete it or give another `out`."
+        )
+    validation = read_best(out)
     return TrainReport(
         student,
         last["step"],
@@ -98,16 +119,24 @@ def run_training(
         last["waiting"],
         last["waiting"] / max(last["seconds"], 1e-9),
         last.get("damaged", 0),
+        best_student(out) if validation else None,
+        validation,
     )
 
 
 def prepare(settings: TrainSettings) -> None:
     """Find a user's mistakes before anything starts, and note the settings in the run."""
     from kdcache.train.alignment import alignment_of
-    from kdcache.train.data import load_data
+    from kdcache.train.board import check_board
+    from kdcache.train.data import load_data, load_validation
 
     _check_same_run(settings)
-    stream, _ = load_data(settings, World(size=settings.workers))
+    if settings.tensorboard:
+        check_board()
+    world = World(size=settings.workers)
+    stream, tokenizer = load_data(settings, world)
+    if settings.validation is not None:
+        load_validation(settings, world, tokenizer)
     if settings.init is None:
         clocks = (stream.source.frame_shift, settings.student.frame_shift)
         alignment_of(settings.align, settings.loss, *clocks)
@@ -146,11 +175,30 @@ def _own_cluster(settings: TrainSettings) -> dict[str, Any]:
     }
 
 
-def _fit(settings: TrainSettings) -> Result:
+def _fit(settings: TrainSettings, callbacks: Sequence[UserCallback]) -> None:
+    """Run the workers to the end, whatever becomes of some of them."""
+    launch = uuid.uuid4().hex
+    failure = failure_file(settings.out, launch)
+    try:
+        _fit_workers(settings, launch, callbacks)
+    except Exception as error:
+        found = read_failure(failure) or _own_error(error)
+        if found is None:
+            raise
+        raise found from None
+    else:
+        # Workers that are started again after such an error end without one.
+        if (found := read_failure(failure)) is not None:
+            raise found
+    finally:
+        failure.unlink(missing_ok=True)
+
+
+def _fit_workers(settings: TrainSettings, launch: str, callbacks: Sequence[UserCallback]) -> Result:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    config = {"settings": settings.model_dump(mode="json"), "launch": uuid.uuid4().hex}
+    config = {"settings": settings.model_dump(mode="json"), "launch": launch}
     trainer = TorchTrainer(
         worker,
         train_loop_config=config,
@@ -163,38 +211,57 @@ def _fit(settings: TrainSettings) -> Result:
             name="ray",
             storage_path=str(settings.out.absolute()),
             failure_config=FailureConfig(max_failures=settings.max_failures),
+            callbacks=list(callbacks),
         ),
     )
-    try:
-        return trainer.fit()
-    except Exception as error:
-        found = _own_error(error)
-        if found is None:
-            raise
-        raise found from None
+    return trainer.fit()
 
 
 def worker(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     import ray.train
-    import torch
     from ray.train.torch import get_device
 
-    from kdcache.train.loop import Trainer
     from kdcache.train.settings import TrainSettings
 
     settings = TrainSettings.model_validate(config["settings"])
-    poison = settings.out / f".failed-{config['launch']}"
-    if poison.exists():  # a start before this one met an error that trying again cannot mend
-        raise KdcacheError(poison.read_text(encoding="utf-8"))
-    torch.set_num_threads(settings.threads or max(int(settings.cpus_per_worker), 1))
+    failure = failure_file(settings.out, config["launch"])
+    if failure.exists():
+        return
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), get_device())
     try:
-        Trainer(settings, world, ray.train.report).run()
+        _train(settings, world, ray.train.report)
     except KdcacheError as error:
-        poison.write_text(error.message, encoding="utf-8")
-        raise
+        # Alone it may end in peace. Others wait for this one, until Ray ends them.
+        if not write_failure(failure, error) or world.size > 1:
+            raise
+
+
+def train_here(settings: TrainSettings, report: Callable[[dict[str, Any]], None]) -> None:
+    """The run's one worker, in this process; nothing where the run has ended.
+
+    Args:
+        settings: of a run that is prepared.
+        report: see ``kdcache.train.loop.Trainer``.
+
+    Raises:
+        KdcacheError: whatever goes wrong.
+    """
+    import torch
+
+    if not finished_student(settings.out).is_dir():
+        device = torch.device("cuda" if settings.gpu else "cpu")
+        _train(settings, World(device=device), report)
+
+
+def _train(settings: TrainSettings, world: World, report: Callable[[dict[str, Any]], None]) -> None:
+    import torch
+
+    from kdcache.train.loop import Trainer
+
+    torch.set_num_threads(settings.threads or max(int(settings.cpus_per_worker), 1))
+    Trainer(settings, world, report).run()
 
 
 def _own_error(error: BaseException) -> KdcacheError | None:

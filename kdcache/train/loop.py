@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,21 +9,29 @@ import torch
 import xxhash
 
 from kdcache.batch import to_device
-from kdcache.errors import TokenizerError
+from kdcache.errors import ConfigError, TokenizerError
 from kdcache.student import build_student, load_student
 from kdcache.student.augment import SpecAugment
 from kdcache.student.noise import NoiseAugment, add_noise
 from kdcache.train.alignment import alignment_of
+from kdcache.train.best import Best
 from kdcache.train.checkpoint import (
+    clear_leavings,
     finished_student,
     list_checkpoints,
+    publish_best,
+    read_best,
     save_checkpoint,
     save_finished,
 )
-from kdcache.train.data import load_data
-from kdcache.train.metrics import append_metrics, drop_metrics_after, save_shuffle
+from kdcache.train.data import SAMPLE_RATE, load_data
+from kdcache.train.metrics import save_shuffle
 from kdcache.train.objective import loss_terms, weighted_sum
+from kdcache.train.optim import build_optimizer, learning_rate, set_learning_rate
+from kdcache.train.recorder import Recorder
 from kdcache.train.stall import StallClock
+from kdcache.train.statistics import RunningStatistics
+from kdcache.train.validate import Validator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,17 +41,21 @@ if TYPE_CHECKING:
     from kdcache.corpus.tokenizer import Tokenizer
     from kdcache.stream.stream import Step
     from kdcache.student import TransducerStudent
-    from kdcache.train.settings import OptimSettings, TrainSettings
+    from kdcache.train.settings import TrainSettings
     from kdcache.train.world import World
+
+SECONDS = "audio_seconds"
+"""Beside the terms in a step's totals: audio of the step."""
 
 
 class Trainer:
-    """One worker's state: student, optimiser, stream, step.
+    """One worker's state: student, optimiser, stream, step, best validation.
 
     Args:
         settings: of the run, alike on every worker.
         world: this worker's place.
-        report: called at each checkpoint, on every worker, with the step's metrics.
+        report: called after each validation and at each checkpoint, on every worker, with the
+            step, its loss, and where there was a validation ``validation/<name>`` of its values.
     """
 
     def __init__(
@@ -56,7 +67,7 @@ class Trainer:
         self._settings, self._world, self._report = settings, world, report
         self._out = settings.out
         self._out.mkdir(parents=True, exist_ok=True)
-        self.step = 0
+        self.step, self.best = 0, Best()
         self.stream, tokenizer = load_data(settings, world)
         torch.manual_seed(settings.seed)
         checkpoints = list_checkpoints(self._out)
@@ -66,28 +77,42 @@ class Trainer:
         )
         _check_spelling(student, tokenizer)
         self.student = student.to(world.device)
+        self._statistics = RunningStatistics(self.student, world)
         self._weights = settings.loss
         clocks = (self.stream.source.frame_shift, student.frame_shift)
         self._alignment = alignment_of(settings.align, settings.loss, *clocks)
-        self.optimizer = _optimizer(self.student, settings.optim)
+        self._validator = None
+        if settings.validation is not None:
+            self._validator = Validator(settings, world, tokenizer, self._alignment)
+        self.optimizer = build_optimizer(self.student, settings.optim)
         if checkpoints:
             self._restore(checkpoints[-1].training_state())
         if world.is_first:
-            drop_metrics_after(self._out, self.step)
+            clear_leavings(self._out)
+            self._publish()
+        self._recorder = Recorder(settings, self.step, writes=world.is_first)
+        self._clock = StallClock(world)
 
     def run(self) -> Path:
         """Train to the last step; returns the directory of the finished student."""
-        steps = self._settings.optim.steps
+        self._check_same_start()
         self._tell_shuffle()
         self._clock = StallClock(self._world)
-        while self.step < steps:
+        while not self._ended:
             for step in self.stream.steps():
                 self._train_step(step)
-                if self.step % self._settings.checkpoint_every == 0 or self.step == steps:
-                    self._checkpoint()
-                if self.step == steps:
+                self._after_step()
+                if self._ended:
                     break
         return self._finish()
+
+    @property
+    def _ended(self) -> bool:
+        """Whether there is no step left, or no patience."""
+        validation = self._settings.validation
+        patience = None if validation is None else validation.patience
+        waited = patience is not None and self.best.since >= patience
+        return waited or self.step >= self._settings.optim.steps
 
     def _tell_shuffle(self) -> None:
         window = self.stream.window_shards
@@ -99,10 +124,10 @@ class Trainer:
         self.student.train()
         self._weights = self._settings.loss.at(self.step)
         rate = learning_rate(self.step, self._settings.optim)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
-        totals = self._backward(step)
+        with self._statistics.step():
+            totals = self._backward(step)
         self._world.sum_gradients(self.student.parameters())
         norm = torch.nn.utils.clip_grad_norm_(
             self.student.parameters(), self._settings.optim.clip_norm
@@ -114,13 +139,16 @@ class Trainer:
     def _backward(self, step: Step) -> dict[str, torch.Tensor]:
         """Accumulate gradients of this worker's micro-batches; summed terms by name."""
         totals: dict[str, torch.Tensor] = {}
-        for place, batch in enumerate(step.batches):
-            self._seed(place * self._world.size + self._world.rank)
-            terms = self._terms(to_device(batch, self._world.device))
+        for place, batch in zip(step.places, step.batches, strict=True):
+            self._seed(place)
+            with self._statistics.micro_batch():
+                terms = self._terms(to_device(batch, self._world.device))
             loss = weighted_sum(terms, self._weights) / step.utterances
             loss.backward()  # type: ignore[no-untyped-call]
             for name, values_B in terms.items():
                 totals[name] = totals.get(name, 0.0) + values_B.detach().sum() / step.utterances
+            seconds = torch.tensor(_audio_seconds(batch), device=self._world.device)
+            totals[SECONDS] = totals.get(SECONDS, 0.0) + seconds
         return totals
 
     def _terms(self, batch: Batch) -> dict[str, torch.Tensor]:
@@ -130,7 +158,7 @@ class Trainer:
         if self._settings.noise is not None:
             noise = NoiseAugment(self._settings.noise, seed=self._settings.seed, step=self.step)
             batch = add_noise(batch, noise)
-        output = self.student(batch, augment)
+        output = self.student(batch, augment, self._settings.dtype)
         return loss_terms(output, batch, self.student.blank, self._weights, self._alignment)
 
     def _seed(self, place: int) -> None:
@@ -145,55 +173,101 @@ class Trainer:
         names = sorted(weights)
         zero = torch.zeros((), device=self._world.device)
         damaged = zero + len(self.stream.damaged)
-        values = torch.stack([*(totals.get(name, zero) for name in names), damaged])
-        *sums, skipped = self._world.sum(values).tolist()
+        values = torch.stack([*(totals.get(name, zero) for name in (*names, SECONDS)), damaged])
+        *sums, audio, skipped = self._world.sum(values).tolist()
         times = self._clock.tick(self.stream.waited)
         summed = dict(zip(names, sums, strict=True))
-        if not self._world.is_first:
+        second = max(times.step_seconds, 1e-9)
+        self._recorder.step(
+            {
+                "step": self.step,
+                "epoch": step.epoch,
+                "loss": sum(weights[name] * value for name, value in summed.items()),
+                **summed,
+                "learning_rate": rate,
+                "gradient_norm": float(norm),
+                **times.to_dict(),
+                "utterances_per_second": round(step.utterances / second, 2),
+                "audio_per_second": round(audio / second, 2),
+                "damaged": int(skipped),
+            }
+        )
+
+    def _after_step(self) -> None:
+        """Validation, checkpoint and report, where they are due."""
+        last = self.step == self._settings.optim.steps
+        every = self._settings.checkpoint_every
+        values = self._validate(last)
+        # The best one is kept as a checkpoint, so that it outlives a kill.
+        if self.step % every == 0 or self._ended or (values and self.best.step == self.step):
+            self._checkpoint()
+        elif not values:
             return
-        record = {
-            "step": self.step,
-            "epoch": step.epoch,
-            "loss": sum(weights[name] * value for name, value in summed.items()),
-            **summed,
-            "learning_rate": rate,
-            "gradient_norm": float(norm),
-            **times.to_dict(),
-            "damaged": int(skipped),
-        }
-        append_metrics(self._out, record)
+        told = {f"validation/{name}": value for name, value in values.items()}
+        self._report({"step": self.step, "loss": self._recorder.last["loss"], **told})
+
+    def _validate(self, last: bool) -> dict[str, float]:
+        """What a validation gives; nothing where none is due."""
+        settings = self._settings.validation
+        if settings is None or self._validator is None or (self.step % settings.every and not last):
+            return {}
+        with self._clock.paused():
+            values = self._validator.run(self.student)
+        self.best = self.best.after(values, settings.metric, self.step, settings.min_delta)
+        self._recorder.validation({"step": self.step, **values})
+        return values
 
     def _checkpoint(self) -> None:
-        self._world.average_buffers(self.student)
         if self._world.is_first:
             state = {
                 "step": self.step,
                 "stream": self.stream.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "best": self.best.to_dict(),
             }
-            save_checkpoint(self._out, self.step, self.student, state)
+            save_checkpoint(
+                self._out,
+                self.step,
+                self.student,
+                state,
+                keep=self._settings.keep_checkpoints,
+                spare={self.best.step},
+            )
+            self._publish()
         self._world.barrier()
-        self._report({"step": self.step})
+
+    def _publish(self) -> None:
+        """Make ``best/`` what this run remembers, unless it is that already."""
+        there = read_best(self._out) or {"step": 0}
+        if self.best.step != there["step"]:
+            publish_best(self._out, self.best.step, self.best.values)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
         self.stream.load_state_dict(state["stream"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.best = Best(**state.get("best", {}))
+
+    def _check_same_start(self) -> None:
+        """Every worker must have found the same checkpoint, or they would train apart."""
+        furthest = self._world.largest(float(self.step))
+        if self.step != furthest:
+            raise ConfigError(
+                f"A worker finds a checkpoint of step {furthest:.0f} in {self._out} and another "
+                f"one of step {self.step}; `out` must be a directory that all of them share."
+            )
 
     def _finish(self) -> Path:
         if self._world.is_first:
+            self._recorder.finish()
             save_finished(self._out, self.student.eval())
         self._world.barrier()
         return finished_student(self._out)
 
 
-def learning_rate(step: int, optim: OptimSettings) -> float:
-    """Learning rate of the step after ``step`` steps: linear warm-up, then cosine decay."""
-    if step < optim.warmup:
-        return optim.learning_rate * (step + 1) / optim.warmup
-    left = (step - optim.warmup) / max(optim.steps - optim.warmup, 1)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(left, 1.0)))
-    return optim.learning_rate * (optim.final_fraction + (1 - optim.final_fraction) * cosine)
+def _audio_seconds(batch: Batch) -> float:
+    """Audio of a micro-batch, padding left out."""
+    return 0.0 if batch.audio_lengths_B is None else int(batch.audio_lengths_B.sum()) / SAMPLE_RATE
 
 
 def _check_spelling(student: TransducerStudent, tokenizer: Tokenizer) -> None:
@@ -204,14 +278,3 @@ def _check_spelling(student: TransducerStudent, tokenizer: Tokenizer) -> None:
             f"({student.tokenizer.fingerprint[:12]}) than the data "
             f"({tokenizer.fingerprint[:12]}): class ids would not match."
         )
-
-
-def _optimizer(student: TransducerStudent, optim: OptimSettings) -> torch.optim.AdamW:
-    """AdamW; biases, norms and other vectors are not decayed."""
-    decayed = [p for p in student.parameters() if p.ndim >= 2]
-    free = [p for p in student.parameters() if p.ndim < 2]
-    groups = [
-        {"params": decayed, "weight_decay": optim.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=optim.learning_rate, betas=(0.9, 0.98))

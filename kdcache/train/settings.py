@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,10 @@ from kdcache.stream.opening import AHEAD_SHARDS, DISK_CACHE_BYTES
 from kdcache.student.settings import StudentSettings
 from kdcache.train.align_settings import AlignSettings
 from kdcache.train.ramp import Ramp
+from kdcache.train.validation_settings import ValidationSettings
+
+if TYPE_CHECKING:
+    import torch
 
 TARGETS = {
     "lattice_kl": "lattice",
@@ -185,11 +189,17 @@ class TrainSettings(Settings):
     optim: OptimSettings = OptimSettings()
     """How."""
 
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the network's products. Weights, gradients, losses and features are float32."""
+
+    validation: ValidationSettings | None = None
+    """What the student is tried on now and then; the best is kept."""
+
     batch_seconds: float = Field(default=60.0, gt=0)
     """Padded seconds of audio of a micro-batch."""
 
     micro_batches_per_step: int = Field(default=1, ge=1)
-    """Micro-batches of a step on all workers together; a multiple of ``workers``."""
+    """Micro-batches of a step on all workers together; at least ``workers``."""
 
     augment: bool = True
     """SpecAugment on the student's features."""
@@ -217,6 +227,12 @@ class TrainSettings(Settings):
     checkpoint_every: int = Field(default=200, ge=1)
     """Steps between checkpoints."""
 
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """The newest to keep; that of the best validation is kept besides."""
+
+    tensorboard: bool = False
+    """Write TensorBoard's event files, to ``tensorboard/``, beside ``metrics.jsonl``."""
+
     max_failures: int = Field(default=3, ge=0)
     """Lost workers to survive."""
 
@@ -225,10 +241,10 @@ class TrainSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainSettings:
-        if self.micro_batches_per_step % self.workers:
+        if self.micro_batches_per_step < self.workers:
             raise ValueError(
-                f"should have micro_batches_per_step ({self.micro_batches_per_step}) a multiple "
-                f"of workers ({self.workers})"
+                f"should have at least as many micro_batches_per_step "
+                f"({self.micro_batches_per_step}) as workers ({self.workers})"
             )
         if self.noise is not None and self.noise[0] > self.noise[1]:
             raise ValueError(f"should have the lowest ratio of noise first, got {self.noise}")
@@ -241,7 +257,31 @@ class TrainSettings(Settings):
         if self.targets() and self.data.cache is None:
             asked = " or ".join(f"loss.{name}" for name in self.loss.weights() if name in TARGETS)
             raise ValueError(f"should have data.cache for {asked}")
+        if self.validation is not None and self.validation.metric not in self.validated():
+            raise ValueError(
+                f"should have validation.metric one of {', '.join(self.validated())}, got "
+                f"{self.validation.metric!r}"
+            )
         return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """``precision`` as torch has it."""
+        import torch
+
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+    def validated_loss(self) -> LossSettings:
+        """The loss on what the student is tried on: without a cache, that without a teacher."""
+        if self.validation is None or self.validation.cache is not None:
+            return self.loss
+        return self.loss.model_copy(update=dict.fromkeys(TARGETS, 0.0))
+
+    def validated(self) -> tuple[str, ...]:
+        """Names of the values that a validation has."""
+        assert self.validation is not None
+        terms = tuple(self.validated_loss().weights())
+        return (*(("loss", *terms) if terms else ()), *(("wer",) if self.validation.decode else ()))
 
     def targets(self) -> tuple[str, ...]:
         """Names of the cached targets that the loss needs."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kdcache.train.world import World
 
 
@@ -19,11 +22,13 @@ class StepTimes:
         waiting: of these, seconds of waiting for batches: in each step those of the worker
             that waited longest, since all others wait for it.
         stall: the share of this step's time that went into waiting, 0 to 1.
+        step_seconds: of this step.
     """
 
     seconds: float
     waiting: float
     stall: float
+    step_seconds: float
 
     def to_dict(self) -> dict[str, float]:
         """Rounded, for the metrics."""
@@ -48,4 +53,14 @@ class StallClock:
         now = time.monotonic()
         taken, self._before, self._waited = now - self._before, now, waited
         self._waiting += longest
-        return StepTimes(now - self._began, self._waiting, min(longest / max(taken, 1e-9), 1.0))
+        stall = min(longest / max(taken, 1e-9), 1.0)
+        return StepTimes(now - self._began, self._waiting, stall, taken)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens in this block is not training, and is no step's time."""
+        begun = time.monotonic()
+        yield
+        pause = time.monotonic() - begun
+        self._began += pause
+        self._before += pause

@@ -1,4 +1,4 @@
-"""What the workers of a run say to each other: sums of gradients and of running statistics.
+"""What the workers of a run say to each other: sums, of gradients and of what is counted.
 
 Gradients are summed once a step over all workers, whatever number of micro-batches each of
 them had; the last step of an epoch may leave some with none, which a gradient hook that
@@ -47,17 +47,8 @@ class World:
         for parameter, part in zip(trained, parts, strict=True):
             parameter.grad = part.view_as(parameter)
 
-    def average_buffers(self, module: nn.Module) -> None:
-        """Replace running statistics (of batch norm) by their mean over workers."""
-        if self.size == 1:
-            return
-        for buffer in module.buffers():
-            if buffer.is_floating_point():
-                distributed.all_reduce(buffer)
-                buffer /= self.size
-
     def sum(self, values: Tensor) -> Tensor:
-        """Sum of a small tensor over workers."""
+        """Sum of a tensor over workers, in its place."""
         if self.size > 1:
             distributed.all_reduce(values)
         return values

@@ -79,13 +79,16 @@ def test_the_student_is_scored(cache: Path, tones: Path, tmp_path: Path) -> None
     assert set(score.hypotheses) == {utterance.id for utterance in utterances}
 
 
-def test_a_workers_error_comes_back_as_itself(cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_workers_error_comes_back_as_itself(cache: Path, tmp_path: Path, workers: int) -> None:
+    """And soon: Ray may try fifty times, and would need minutes."""
     from kdcache.train.objective import NonFiniteLossError
 
     optim = {"steps": 50, "warmup": 0, "learning_rate": 1e30, "clip_norm": 1e30}
-    settings = settings_of(cache, tmp_path / "run", optim=optim, max_failures=0)
+    settings = settings_of(cache, tmp_path / "run", optim=optim, max_failures=50, workers=workers)
     with pytest.raises(NonFiniteLossError, match="tone-"):
         run_training(settings)
+    assert not list((tmp_path / "run").glob(".failed-*"))
 
 
 def test_another_tokenizer_is_refused_before_ray_starts(cache: Path, tmp_path: Path) -> None:

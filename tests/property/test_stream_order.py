@@ -61,7 +61,7 @@ def test_padded_seconds_stay_within_the_limit(
             assert len(rows) == 1 or padded <= batch_seconds
 
 
-@given(durations_strategy, st.integers(0, 99), st.sampled_from([1, 2, 4, 8]))
+@given(durations_strategy, st.integers(0, 99), st.integers(1, 8))
 def test_any_number_of_workers_sees_the_same_steps(
     durations: np.ndarray, seed: int, world_size: int
 ) -> None:
@@ -73,7 +73,7 @@ def test_any_number_of_workers_sees_the_same_steps(
         assert plan.utterances(index) == sum(map(len, dealt))
 
 
-WORLDS = [1, 2, 4, 8]
+WORLDS = [1, 2, 3, 4, 5, 8]
 FEW_BYTES = 400
 """What a saved position takes, as JSON, at most."""
 
@@ -204,7 +204,7 @@ def test_another_order_refuses_a_saved_position() -> None:
     ("arguments", "message"),
     [
         ({"rank": 2, "world_size": 2}, "rank is 2 of 2 workers"),
-        ({"world_size": 2, "micro_batches_per_step": 3}, "3 micro-batches, which 2 workers"),
+        ({"world_size": 4, "micro_batches_per_step": 3}, "too few for 4 workers"),
         ({"batch_seconds": 0.0}, "must be positive"),
     ],
 )

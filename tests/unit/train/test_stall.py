@@ -30,14 +30,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
+def times_of(*values: float) -> dict[str, float]:
+    return dict(zip(("seconds", "waiting", "stall", "step_seconds"), values, strict=True))
+
+
+def test_a_pause_is_no_steps_time(clock: list[float]) -> None:
+    stall = StallClock(World())
+    clock[0] = 102.0
+    with stall.paused():
+        clock[0] = 150.0
+    clock[0] = 152.0
+    assert stall.tick(waited=1.0).to_dict() == times_of(4.0, 1.0, 0.25, 4.0)
+
+
 def test_each_step_has_its_share(clock: list[float]) -> None:
     stall = StallClock(World())
     clock[0] = 104.0
-    assert stall.tick(waited=1.0).to_dict() == {"seconds": 4.0, "waiting": 1.0, "stall": 0.25}
+    assert stall.tick(waited=1.0).to_dict() == times_of(4.0, 1.0, 0.25, 4.0)
     clock[0] = 106.0
-    assert stall.tick(waited=1.0).to_dict() == {"seconds": 6.0, "waiting": 1.0, "stall": 0.0}
+    assert stall.tick(waited=1.0).to_dict() == times_of(6.0, 1.0, 0.0, 2.0)
     clock[0] = 110.0
-    assert stall.tick(waited=4.0).to_dict() == {"seconds": 10.0, "waiting": 4.0, "stall": 0.75}
+    assert stall.tick(waited=4.0).to_dict() == times_of(10.0, 4.0, 0.75, 4.0)
 
 
 def test_the_slowest_worker_counts(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +58,7 @@ def test_the_slowest_worker_counts(clock: list[float], monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda x: x.add_(torch.tensor([0, 3, 0])))
     stall = StallClock(World(rank=0, size=3))
     clock[0] = 104.0
-    assert stall.tick(waited=0.5).to_dict() == {"seconds": 4.0, "waiting": 3.0, "stall": 0.75}
+    assert stall.tick(waited=0.5).to_dict() == times_of(4.0, 3.0, 0.75, 4.0)
 
 
 def test_no_share_is_above_one(clock: list[float]) -> None:

@@ -25,6 +25,12 @@ CODE = re.findall(r"```python\n(.*?)```", DOCUMENT, re.S)
 CONFIGS = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.S)
 
 
+def code(name: str) -> str:
+    """The example in which ``name`` stands; that of sweeps is run beside those of Ray."""
+    (found,) = (text for text in CODE if name in text)
+    return found
+
+
 @pytest.mark.parametrize("number", range(len(CONFIGS)))
 def test_the_settings_are_settings(number: int) -> None:
     shown = yaml.safe_load(CONFIGS[number])
@@ -52,7 +58,7 @@ def test_views_are_written(tones: Path, tmp_path: Path, monkeypatch: pytest.Monk
     for file in tones.glob("*.*"):
         shutil.copy(file, tmp_path / "data")
     monkeypatch.chdir(tmp_path)
-    exec(CODE[0], {})
+    exec(code("iter_views"), {})
     views = read_manifest(tmp_path / "data" / "train-views.jsonl")
     recorded = read_manifest(tones / "train.jsonl")
     assert len(views) == 3 * len(recorded)
@@ -75,7 +81,7 @@ def test_the_loop_learns_from_late_frames(tmp_path: Path, monkeypatch: pytest.Mo
         return seen[-1], frames
 
     names: dict[str, Any] = {"model": model}
-    exec(CODE[1], names)
+    exec(code("aligned_posterior_kl"), names)
     assert str(names["ratio"]) == "1/2"
     assert sum(len(logits) for logits in seen) == 6
     assert all(logits.grad is not None and logits.grad.abs().sum() > 0 for logits in seen)

@@ -1,0 +1,112 @@
+"""Kill −9 of a worker, and of the driver: training goes on and ends on the same curve."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdcache.train import TrainSettings, run_training
+from kdcache.train.loop import Trainer
+from kdcache.train.metrics import read_metrics
+from kdcache.train.world import World
+from tests.integration.test_extract_kill import descendants
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds worker processes in /proc"),
+]
+
+SMALL = {"hidden": 16, "layers": 1, "heads": 2, "feed_forward": 2, "joint": 16,
+         "subsampling_channels": 4}  # fmt: skip
+STEPS = 60
+PATIENCE = 300.0
+
+
+def settings_of(tones: Path, out: Path, **changes: Any) -> TrainSettings:
+    values: dict[str, Any] = {
+        "out": out,
+        "data": {"corpus": tones / "train.jsonl", "tokenizer": tones / "tokenizer"},
+        "student": SMALL,
+        "optim": {"steps": STEPS, "warmup": 2, "learning_rate": 1e-3},
+        "batch_seconds": 8.0,
+        "micro_batches_per_step": 3,
+        "checkpoint_every": 10,
+        "workers": 2,
+        "cpus_per_worker": 0.5,
+        "threads": 1,
+    }
+    return TrainSettings.model_validate(values | changes)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What one worker measures that nobody kills."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    Trainer(settings_of(tones, out, workers=1), World()).run()
+    return read_metrics(out)
+
+
+def check_same_curve(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    assert [line["step"] for line in found] == list(range(1, STEPS + 1))
+    for name in ("loss", "gradient_norm", "learning_rate"):
+        curves = [[line[name] for line in lines] for lines in (found, expected)]
+        assert curves[0] == pytest.approx(curves[1], rel=5e-3)
+    began_again = [a["seconds"] > b["seconds"] for a, b in pairwise(found)]
+    assert sum(began_again) == 1, "the kill came before the first checkpoint, or after the end"
+
+
+def train_workers(parent: int) -> list[int]:
+    """Processes below ``parent`` in which Ray Train trains."""
+    found = []
+    for process in descendants(parent):
+        try:
+            title = Path(f"/proc/{process}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"RayTrainWorker" in title:
+            found.append(process)
+    return sorted(found)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_killed_worker(tones: Path, tmp_path: Path, undisturbed: list[dict[str, Any]]) -> None:
+    killed: list[int] = []
+
+    def watch(values: dict[str, Any]) -> None:
+        if values["step"] >= 12 and not killed:
+            killed.append(train_workers(os.getpid())[-1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    report = run_training(settings_of(tones, tmp_path / "run"), watch)
+    assert killed
+    assert report.steps == STEPS
+    check_same_curve(read_metrics(tmp_path / "run"), undisturbed)
+
+
+@pytest.mark.slow
+def test_a_killed_driver(tones: Path, tmp_path: Path, undisturbed: list[dict[str, Any]]) -> None:
+    """Only the driver is killed: what it started must end by itself, and not train on."""
+    settings = settings_of(tones, tmp_path / "run")
+    config = tmp_path / "train.yaml"
+    config.write_text(json.dumps(settings.model_dump(mode="json")))
+    command = [sys.executable, "-m", "kdcache", "train", str(config), "--json"]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + PATIENCE
+    while len(read_metrics(tmp_path / "run")) < 12 and driver.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["steps"] == STEPS
+    check_same_curve(read_metrics(tmp_path / "run"), undisturbed)
