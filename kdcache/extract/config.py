@@ -107,6 +107,10 @@ class ExtractConfig(Settings):
     """How often a unit may cost an actor its life before it is split to find the utterance
     that is to blame."""
 
+    storage_patience: float = Field(default=300.0, ge=0)
+    """Seconds for which an actor tries a commit again, with growing pauses, while the storage
+    fails; then the unit is handed back, and after ``max_attempts`` of that the run ends."""
+
     retry_failed: bool = False
     """Whether utterances that failed in an earlier run are tried again."""
 

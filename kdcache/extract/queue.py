@@ -57,6 +57,10 @@ class WorkQueue:
         """The next task, or ``None``."""
         return self._waiting.popleft() if self._waiting else None
 
+    def back(self, task: Task) -> None:
+        """Nothing is to be held against ``task``, which is as it was."""
+        self._waiting.append(task)
+
     def refused(self, task: Task) -> bool:
         """The storage failed under ``task``: try again later.
 
