@@ -1,11 +1,13 @@
 # Every target does its own set-up: `make demo` and `make test` need Python 3.11+ and nothing else.
 #
+#   RUNS      of test-faults
 #   PYTHON    the interpreter that .venv is made with
 #   PIP_ARGS  more arguments for pip; on a machine without a GPU this saves gigabytes:
 #             make demo PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
 
 PYTHON ?= python3
 PIP_ARGS ?=
+RUNS ?= 100
 VENV := .venv
 BIN := $(VENV)/bin
 # Stamps: which extra is installed; older than pyproject.toml, it is installed again.
@@ -13,7 +15,7 @@ DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test lint format test-slow bench docs clean
+.PHONY: help demo demo-real test lint format test-slow test-faults bench docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -39,6 +41,9 @@ format: $(DEV) ## let ruff repair what it can
 
 test-slow: $(DEV) ## the long proofs
 	$(BIN)/python -m pytest -m slow
+
+test-faults: $(DEV) ## kills at random moments, RUNS=100 of them, and nothing may be lost
+	$(BIN)/python -m tests.faults --runs $(RUNS)
 
 bench: $(DEV) ## the benchmarks; their rows land in build/benchmarks.json
 	@set -e; for script in tests/benchmarks/bench_*.py tests/benchmarks/rate_distortion.py; do echo "$$script"; $(BIN)/python $$script; done
