@@ -64,6 +64,10 @@ class ExtractConfig(Settings):
     corpus: ConfigPath | tuple[ConfigPath, ...]
     """A manifest, or a list of them; ids must be unique over all."""
 
+    bad_lines: Literal["refuse", "skip"] = "refuse"
+    """What becomes of lines of a manifest that cannot be read, and of ids that stand there twice:
+    ``refuse`` the corpus before anything is computed, or ``skip`` them and tell so in the end."""
+
     cache: CacheSettings
     """The cache."""
 
