@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import uuid
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 _TOLD = 300
 """Characters of Ray's account of a death that are passed on."""
+
+_PARTICULARS = re.compile(
+    r"\b(class_name|actor_id|pid|namespace|ip|Lease ID|Worker ID|Node ID): \S+"
+)
 
 _NODE_DIED = "its node has died"
 
@@ -201,7 +206,7 @@ def _with_node(error: RayError) -> bool:
 
 
 def account(error: RayError) -> str:
-    """Ray's many lines about a death in one."""
+    """Ray's many lines about a death in one, without ids that say nothing tomorrow."""
     cause = getattr(error, "cause", None) if isinstance(error, RayTaskError) else None
     text = f"{type(cause).__name__}: {cause}" if cause else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:_TOLD]
+    return " ".join(_PARTICULARS.sub(" ", text).split())[:_TOLD]

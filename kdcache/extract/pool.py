@@ -6,9 +6,9 @@ back to the queue, and another actor takes its place. It may still be alive some
 finish; commits are first-wins, so that does no harm.
 
 One utterance that kills actors is found by bisection (see ``queue``). An actor that was lost
-with its node is not held against its unit. When *every* unit kills its actor, the fault is not
-in the corpus, and the run ends instead of giving up the corpus one utterance after another.
-Between losses, and while the storage fails, the loop rests for longer and longer.
+with its node is not held against its unit at first. When *every* unit kills its actor, the
+fault is not in the corpus, and the run ends instead of giving up the corpus one utterance after
+another. Between losses, and while the storage fails, the loop rests for longer and longer.
 """
 
 from __future__ import annotations
@@ -228,8 +228,8 @@ class Pool:
                 f"finishing a unit, the last one with its node ({why}); once the cluster is "
                 "sound, the same command resumes."
             )
-        if task is not None:
-            self._queue.back(task)
+        if task is not None and self._queue.lost_with_node(task):
+            self._give_up(task.unit, why)
 
     def _died_starting(self, why: str) -> None:
         self._failed_starts += 1

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdcache.store import open_cache, verify
 from tests.faults.drivers import start
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.faults.cluster import TwoNodes
+    from tests.faults.drivers import Driver
     from tests.faults.faults import Fault
 
 LENGTHS = [4000 + 100 * i for i in range(40)]
 UNITS = 20
 SLEEP = 0.05
 PATIENCE = 300.0
-RESUMPTIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Campaign:
             driver = start(self._config(cache), self._place / f"run-{run}.json")
             struck = strike(fault, driver, self._nodes, lambda: commits_of(cache), PATIENCE)
             there = commits_of(cache)
-            resumed, wrong = self._finish(driver, cache, run, killed=fault.victim == "driver")
+            resumed, wrong = self._finish(driver, cache, goal, killed=fault.victim == "driver")
         if fault.victim == "raylet" and struck:
             self._nodes.bury_second()
         wrong += [*reader.wrong, *_differences(cache, goal)]
@@ -118,16 +119,19 @@ class Campaign:
         seconds = time.monotonic() - began
         return Outcome(fault, struck, there, resumed, reader.rounds, tuple(wrong), seconds)
 
-    def _finish(self, driver: Any, cache: Path, run: int, *, killed: bool) -> tuple[int, list[str]]:
-        """Until the command says that it is done: how often it was repeated, and what is wrong."""
-        for resumed in range(RESUMPTIONS + 1):
+    def _finish(
+        self, driver: Driver, cache: Path, goal: Undisturbed, *, killed: bool
+    ) -> tuple[int, list[str]]:
+        """Until the command says that it is done, at once or, where its driver was killed, when
+        it is given again: how often it was, and what is wrong."""
+        code, again = driver.end(PATIENCE), 0
+        if killed and code == -signal.SIGKILL:
+            driver, again = start(self._config(cache), cache.with_suffix(".again.json")), 1
             code = driver.end(PATIENCE)
-            if code == 0:
-                return resumed, []
-            if not (killed and resumed == 0 and code == -9):
-                return resumed, [f"exit code {code}: {driver.errors()}"]
-            driver = start(self._config(cache), self._place / f"run-{run}-again.json")
-        return RESUMPTIONS, ["it does not end"]
+        if code:
+            return again, [f"exit code {code}: {driver.errors()}"]
+        told = driver.report()["content_digest"]
+        return again, [] if told == goal.digest else [f"the command told the digest {told}"]
 
     def _config(self, cache: Path) -> Path:
         settings = {

@@ -10,7 +10,7 @@ import pytest
 from kdcache.errors import KdcacheError, StorageError, StorageFullError, TeacherError
 from kdcache.extract.plan import make_unit
 from kdcache.extract.pool import STARTS_IN_A_ROW, ActorLostError, Done, Pool
-from kdcache.extract.queue import WorkQueue
+from kdcache.extract.queue import EXCUSES, WorkQueue
 from kdcache.types import AudioRef, Utterance
 
 
@@ -239,7 +239,7 @@ class TestRests:
 
 class TestLostNodes:
     def test_they_are_not_held_against_the_utterance(self):
-        losses = iter([ActorLostError("node gone", with_node=True)] * 20)
+        losses = iter([ActorLostError("node gone", with_node=True)] * 2 * EXCUSES)
         actors = ScriptedActors(lambda unit: next(losses, None) if unit else None)
         _, given_up = run(actors, units_of("a", "b"), max_attempts=1)
         assert given_up == []
@@ -251,13 +251,23 @@ class TestLostNodes:
         run(actors, units_of("a"), size=1)
         assert actors.done == ["a"]
 
+    def test_an_utterance_that_takes_node_after_node_is_isolated(self):
+        def outcome(unit):
+            bad = unit is not None and "c" in unit.ids
+            return ActorLostError("node gone", with_node=True) if bad else None
+
+        actors = ScriptedActors(outcome)
+        _, given_up = run(actors, units_of("abcd", "ef"), max_attempts=1)
+        assert given_up == [(("c",), "node gone")]
+        assert sorted(actors.done) == list("abdef")
+
     def test_without_end_they_end_the_run(self):
         time = Time()
         actors = ScriptedActors(
             lambda unit: ActorLostError("node gone", with_node=True) if unit else None
         )
         with pytest.raises(KdcacheError, match="same command resumes"):
-            run(actors, units_of("a", "b"), time=time)
+            run(actors, units_of(*map(chr, range(97, 197))), time=time)
         assert time.now > 1800, "it gave up too early"
 
 
