@@ -1,12 +1,13 @@
 # Every target does its own set-up: `make demo` and `make test` need Python 3.11+ and nothing else.
 #
-#   RUNS      of test-faults
 #   PYTHON    the interpreter that .venv is made with
 #   PIP_ARGS  more arguments for pip; on a machine without a GPU this saves gigabytes:
 #             make demo PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'
+#   SOAK_SECONDS   how long `make test-soak` goes on, 1800 unless said otherwise
 
 PYTHON ?= python3
 PIP_ARGS ?=
+SOAK_SECONDS ?= 1800
 RUNS ?= 100
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +16,8 @@ DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test lint format test-slow test-faults bench docs clean
+.PHONY: help demo demo-real test lint format test-slow test-soak test-faults bench bench-teacher \
+  docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -42,11 +44,19 @@ format: $(DEV) ## let ruff repair what it can
 test-slow: $(DEV) ## the long proofs
 	$(BIN)/python -m pytest -m slow
 
-test-faults: $(DEV) ## kills at random moments, RUNS=100 of them, and nothing may be lost
+test-soak: $(DEV) ## stream for half an hour from a slow, failing object store (SOAK_SECONDS)
+	KDCACHE_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -s tests/soak
+
+test-faults: $(DEV) ## kill driver, actors or a node in 100 runs (RUNS); none may lose anything
 	$(BIN)/python -m tests.faults --runs $(RUNS)
 
 bench: $(DEV) ## the benchmarks; their rows land in build/benchmarks.json
 	@set -e; for script in tests/benchmarks/bench_*.py tests/benchmarks/rate_distortion.py; do echo "$$script"; $(BIN)/python $$script; done
+
+bench-teacher: $(DEV) ## train a small teacher on real speech for the benchmarks (an hour)
+	@test -d build/demo-real/teacher/student || $(MAKE) demo-real
+	$(BIN)/python tests/benchmarks/real_teacher.py
+	$(BIN)/python tests/benchmarks/real_posteriors.py
 
 docs: $(DEV) ## write docs/cli.md anew from the commands' help
 	@mkdir -p build

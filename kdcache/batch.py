@@ -2,8 +2,9 @@
 
 Shapes: B batch, T encoder frames, U labels, C kept classes of a node or frame, K kept class
 ids, S columns of a frame's window (U+1 where lattices are whole), D hidden size, N audio samples
-or tokens, F feature frames, M mel bands, R rows of weights, V vocabulary. ``*_B`` are lengths
-(int64). What lies beyond a length is padding, whose value means nothing.
+or tokens, H hypotheses, Q codebooks, F feature frames, M mel bands, R rows of weights, V
+vocabulary. ``*_B`` are lengths (int64). What lies beyond a length is padding, whose value means
+nothing.
 """
 
 from __future__ import annotations
@@ -76,10 +77,45 @@ class VectorBatch:
     Attributes:
         values_BTD: float32.
         lengths_B: T of each utterance.
+        codes_BTQ: int64 entries of the codebooks that the vectors are sums of; −1 in padding.
+            ``None`` where they were not packed by codebooks.
     """
 
     values_BTD: Tensor
     lengths_B: Tensor
+    codes_BTQ: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreBatch:
+    """One number that the teacher gives to each utterance.
+
+    Attributes:
+        scores_B: float32, log P(y | x) of the transcript in nats; −inf where the teacher has no
+            alignment for it.
+    """
+
+    scores_B: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class HypothesesBatch:
+    """The teacher's likeliest label sequences of each utterance, best first.
+
+    Attributes:
+        scores_BH: float32, log P(y | x) of each in nats.
+        ids_BHU: int64 label ids; −1 in padding.
+        lengths_BH: U of each hypothesis; 0 of an empty one.
+        counts_B: H of each utterance.
+    """
+
+    scores_BH: Tensor
+    ids_BHU: Tensor
+    lengths_BH: Tensor
+    counts_B: Tensor
+
+
+TargetBatch = LatticeBatch | PosteriorBatch | VectorBatch | ScoreBatch | HypothesesBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +138,7 @@ class Batch:
     label_lengths_B: Tensor
     audio_BN: Tensor | None
     audio_lengths_B: Tensor | None
-    targets: dict[str, LatticeBatch | PosteriorBatch | VectorBatch]
+    targets: dict[str, TargetBatch]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -115,7 +151,16 @@ class Batch:
         return target
 
 
-MovableT = TypeVar("MovableT", Batch, LatticeBatch, PosteriorBatch, TailTable, VectorBatch)
+MovableT = TypeVar(
+    "MovableT",
+    Batch,
+    HypothesesBatch,
+    LatticeBatch,
+    PosteriorBatch,
+    ScoreBatch,
+    TailTable,
+    VectorBatch,
+)
 
 
 def to_device(batch: MovableT, device: torch.device | str) -> MovableT:

@@ -17,11 +17,14 @@ class AudioRef:
         path: a file path or URL.
         offset: start within the file, in seconds.
         duration: length in seconds; ``None`` means to the end of the file.
+        speed: how much faster than recorded it is heard: 0.9 takes 1/0.9 of the time, and the
+            pitch falls along. Offset and duration are those of the recording.
     """
 
     path: str
     offset: float = 0.0
     duration: float | None = None
+    speed: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class Utterance:
 
     @property
     def duration(self) -> float:
-        """Seconds of audio that the manifest claims; 0.0 where it does not say."""
-        return self.audio.duration or 0.0
+        """Seconds to be heard, as the manifest claims; 0.0 where it does not say."""
+        return (self.audio.duration or 0.0) / self.audio.speed
 
 
 class TeacherKind(StrEnum):
@@ -100,8 +103,8 @@ class TargetSpec:
     Attributes:
         name: unique within the cache; columns are named ``<name>.<array>``.
         kind: a registered kind of target, such as ``lattice``.
-        record: the kind of record that it decodes to: ``lattice``, ``posterior`` or
-            ``vector`` (``kdcache.codec.records``).
+        record: the kind of record that it decodes to: ``lattice``, ``posterior``, ``vector``,
+            ``score`` or ``hypotheses`` (``kdcache.codec.records``).
         settings: what to keep, for example ``{"top_k": 8}``.
         codec: how it is packed: ``{"name": "log8", …}``.
     """

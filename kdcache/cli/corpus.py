@@ -144,6 +144,39 @@ def check(
 
 
 @corpus.command(
+    epilog=example("kdcache corpus views train.jsonl views.jsonl --speed 1 --speed 0.9 --speed 1.1")
+)
+@click.argument("manifest", type=PATH)
+@click.argument("out", type=PATH)
+@click.option(
+    "--speed",
+    "speeds",
+    required=True,
+    multiple=True,
+    type=float,
+    help="How much faster than recorded; 1 keeps the utterance itself. Repeatable.",
+)
+@json_option
+def views(manifest: Path, out: Path, speeds: tuple[float, ...], as_json: bool) -> None:
+    """Write the manifest OUT with every utterance of MANIFEST at each speed.
+
+    No audio is written: whoever decodes a view plays the recording at its speed. The id of a
+    view ends in -sp and the speed. A student that is trained from a cache of views hears each
+    as its teacher heard it.
+    """
+    from kdcache.corpus import read_manifest, refuse_duplicates, write_manifest
+    from kdcache.corpus.views import iter_views
+
+    utterances = list(iter_views(read_manifest(manifest), speeds))
+    refuse_duplicates(utterances, out)
+    count, hours = write_manifest(out, utterances), sum(u.duration for u in utterances) / 3600
+    if as_json:
+        echo_json({"manifest": str(out), "utterances": count, "hours": hours})
+    else:
+        click.echo(f"{out}: {count} utterances, {hours:.2f} h")
+
+
+@corpus.command(
     epilog=example("kdcache corpus tokenizer train.jsonl --vocab-size 64 --out build/tokenizer")
 )
 @click.argument("manifest", type=PATH)

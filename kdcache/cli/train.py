@@ -25,17 +25,18 @@ def train(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     killed goes on from its last checkpoint when the same command is given again.
     """
     from kdcache.config import load_config
-    from kdcache.train import TrainSettings, run_training
+    from kdcache.train import TrainSettings, note_of, run_training
 
     settings = load_config(config, TrainSettings, overrides)
     with progress("Training", settings.optim.steps, "steps") as shown:
-        report = run_training(
-            settings, lambda now: shown.update(now["step"], note=f"loss {now['loss']:.3f}")
-        )
+        report = run_training(settings, lambda now: shown.update(now["step"], note=note_of(now)))
     if as_json:
         echo_json(report.to_dict())
     else:
-        click.echo(f"{report.student}: {report.steps} steps, loss {report.loss:.4f}")
+        click.echo(
+            f"{report.student}: {report.steps} steps, loss {report.loss:.4f}, "
+            f"{report.stall:.1%} of the time waiting for data"
+        )
         if report.damaged:
             click.echo(
                 f"Skipped {report.damaged} damaged utterances; `kdcache verify "

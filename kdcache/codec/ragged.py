@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from kdcache.codec.scale import Scale
     from kdcache.codec.tail import Tail
 
-_ID_BITS = 16
-_CODE_BITS = 13
+_LARGEST_CODE = (1 << 16) - 1
 _FLOAT32_SLACK = 2.0**-19
 
 
@@ -126,21 +125,27 @@ class RaggedPosteriorCodec:
 
     def _rows(self, logp_NC: np.ndarray, ids_NK: np.ndarray) -> tuple[Rows, np.ndarray]:
         """The rows in codes, and which of them have a code for their likeliest class."""
-        mass_NC = ~np.isneginf(logp_NC)
-        codes_NC = np.zeros(logp_NC.shape, np.int64)
-        codes_NC[mass_NC] = self.scale.codes(logp_NC[mass_NC])
-        codes_NK, rest_N = codes_NC[:, :-1], codes_NC[:, -1]
-        row_M, column_M = np.nonzero(codes_NK[:, 1:])
-        id_M, code_M = ids_NK[row_M, column_M + 1], codes_NK[row_M, column_M + 1]
-        order_M = np.argsort(row_M << _ID_BITS | id_M)
-        nothing_N = np.zeros(len(rest_N), np.int64)
-        first_N = ids_NK[:, 0] if ids_NK.shape[1] else nothing_N
-        lead_N = codes_NK[:, 0] if ids_NK.shape[1] else nothing_N
-        count_N = (codes_NK > 0).sum(-1)
-        rows = Rows(count_N, first_N, rest_N, row_M, id_M[order_M], code_M[order_M], lead_N)
+        count_N = np.count_nonzero(logp_NC[:, :-1] > -np.inf, axis=-1)
+        row_J, slot_J = _used_slots(count_N)
+        codes_J, ids_J = self._codes(logp_NC[row_J, slot_J]), ids_NK[row_J, slot_J]
+        other_M = np.flatnonzero(slot_J)
+        order_M = other_M[_order(row_J[other_M], ids_J[other_M])]
+        first_N, lead_N = np.zeros((2, len(count_N)), np.int64)
+        first_N[count_N > 0], lead_N[count_N > 0] = ids_J[slot_J == 0], codes_J[slot_J == 0]
+        rest_N = self._codes(logp_NC[:, -1])
+        rows = Rows(
+            count_N, first_N, rest_N, row_J[other_M], ids_J[order_M], codes_J[order_M], lead_N
+        )
         p_M, p_rest_N = self._probability(rows.code_M), self._probability(rest_N)
         _, coded_N = _others(rows, p_M, p_rest_N)
         return rows._replace(lead_L=lead_N[coded_N]), coded_N
+
+    def _codes(self, logp: np.ndarray) -> np.ndarray:
+        """int64 codes of float32 log-probabilities; 0 of −inf."""
+        codes = np.zeros(logp.shape, np.int64)
+        there = logp > -np.inf
+        codes[there] = self.scale.codes(logp[there].astype(np.float64))
+        return codes
 
     @cached_property
     def _table(self) -> np.ndarray:
@@ -170,20 +175,35 @@ def count_codec(samples: int = 50) -> RaggedPosteriorCodec:
 
 
 def _parse(record: Record) -> tuple[np.ndarray, np.ndarray]:
-    """float64 log-probabilities (N, K+1) and int64 ids (N, K), checked."""
+    """float32 log-probabilities (N, K+1) and int64 ids (N, K), checked."""
     record = parse_posterior(record)
-    logp_NC = parse_logp(record.logp_NC).astype(np.float64)
-    ids_NK = np.asarray(record.ids_NK, np.int64)
+    logp_NC, ids_NK = parse_logp(record.logp_NC), np.asarray(record.ids_NK)
     if (logp_NC[:, 1:-1] > logp_NC[:, :-2]).any():
         raise TeacherOutputError(
             "expected the classes of each row by decreasing probability, got another order; all "
             "classes in order of id are packed by fp16 or log8"
         )
-    kept_ids = ids_NK[~np.isneginf(logp_NC[:, :-1])]
-    if int(kept_ids.min(initial=0)) < 0:
+    used_NK = logp_NC[:, :-1] > -np.inf
+    if int(ids_NK.min(initial=0, where=used_NK)) < 0:
         raise TeacherOutputError("expected an id for every class of some probability, got −1")
-    check_vocabulary(int(kept_ids.max(initial=0)) + 1)
+    check_vocabulary(int(ids_NK.max(initial=0, where=used_NK)) + 1)
     return logp_NC, ids_NK
+
+
+def _used_slots(count_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row and place in it of every class that is there: a row's first ``count_N``."""
+    row_J = np.repeat(np.arange(len(count_N)), count_N)
+    starts_N = np.cumsum(count_N) - count_N
+    return row_J, np.arange(len(row_J)) - starts_N[row_J]
+
+
+def _order(row_M: np.ndarray, key_M: np.ndarray) -> np.ndarray:
+    """The order by row, then by a key of 16 bits; equals stay as they are."""
+    # numpy sorts 16 bits stably in two passes, three times faster than one number of both.
+    order_M = np.argsort(key_M.astype(np.uint16), kind="stable")
+    rows_M = row_M[order_M].astype(np.min_scalar_type(len(row_M) and int(row_M[-1])))
+    found_M: np.ndarray = order_M[np.argsort(rows_M, kind="stable")]
+    return found_M
 
 
 def _others(rows: Rows, p_M: np.ndarray, rest_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -213,20 +233,18 @@ def _pad(
         logp_NC[:, 0] = lead_N
         ids_NK[:, 0] = np.where(rows.count_N > 0, rows.first_N, -1)
         more_N = np.maximum(rows.count_N - 1, 0)
-        starts_N = np.cumsum(more_N) - more_N
-        slot_M = 1 + np.arange(len(id_M)) - starts_N[rows.row_M]
-        ids_NK.reshape(-1)[slot_M + rows.row_M * kept] = id_M
-        logp_NC.reshape(-1)[slot_M + rows.row_M * (kept + 1)] = logp_M
+        # Where the second class of each row goes, less how many come before it in the list.
+        place_N = np.arange(length) * kept + 1 + more_N - np.cumsum(more_N)
+        place_M = np.arange(len(id_M)) + np.repeat(place_N, more_N)
+        ids_NK.reshape(-1)[place_M] = id_M
+        logp_NC.reshape(-1)[place_M + rows.row_M] = logp_M
     return PosteriorRecord(logp_NC, ids_NK)
 
 
 def _by_probability(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     """Ids and codes of the others, in each row by decreasing code and increasing id."""
-    # Numbers are sorted several times faster than an order of them is found.
-    codes = (1 << _CODE_BITS) - 1
-    keys_M = ((rows.row_M << _CODE_BITS) + (codes - rows.code_M) << _ID_BITS) + rows.id_M
-    keys_M.sort()
-    return keys_M & (1 << _ID_BITS) - 1, codes - (keys_M >> _ID_BITS & codes)
+    order_M = _order(rows.row_M, _LARGEST_CODE - rows.code_M)
+    return rows.id_M[order_M], rows.code_M[order_M]
 
 
 def _bound(

@@ -1,8 +1,9 @@
 """Decoded targets of one utterance, in numpy: what a cache gives back.
 
 Shapes: T encoder frames, U labels, K kept classes, C kept classes of a node or frame with
-the special ones (below), S columns of a frame's window, D hidden size. Log-probabilities are
-natural, float32, normalised over the last axis; a class that does not exist has −inf.
+the special ones (below), S columns of a frame's window, D hidden size, Q codebooks, H hypotheses,
+L labels of all of them. Log-probabilities are natural, float32, normalised over the last axis; a
+class that does not exist has −inf.
 """
 
 from __future__ import annotations
@@ -71,9 +72,45 @@ class VectorRecord:
 
     Attributes:
         values_TD: float32.
+        codes_TQ: uint8, the entry of each of Q codebooks that the vectors are sums of; ``None``
+            where they were not packed by codebooks (``kdcache.codec.codebooks``).
     """
 
     values_TD: np.ndarray
+    codes_TQ: np.ndarray | None = None
 
 
-Record = LatticeRecord | PosteriorRecord | VectorRecord
+@dataclass(frozen=True, slots=True)
+class ScoreRecord:
+    """One number that a teacher gives to the whole utterance.
+
+    Attributes:
+        score_1: float32 (1,): log P(y | x) of the transcript in nats, over all alignments; −inf
+            where the teacher has no alignment for it.
+    """
+
+    score_1: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class HypothesesRecord:
+    """What a teacher would have written: its likeliest label sequences, best first.
+
+    Attributes:
+        scores_H: float32, log P(y | x) of each in nats, over all alignments; never rising.
+        lengths_H: int32, labels of each; 0 of the empty one.
+        ids_L: int32, the label ids of all of them, one after the other.
+    """
+
+    scores_H: np.ndarray
+    lengths_H: np.ndarray
+    ids_L: np.ndarray
+
+    def sequences(self) -> list[np.ndarray]:
+        """The label ids of each hypothesis."""
+        ends = self.lengths_H.cumsum().tolist()
+        starts = [0, *ends[:-1]]
+        return [self.ids_L[start:end] for start, end in zip(starts, ends, strict=False)]
+
+
+Record = LatticeRecord | PosteriorRecord | VectorRecord | ScoreRecord | HypothesesRecord

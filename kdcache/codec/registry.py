@@ -13,12 +13,15 @@ import inspect
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from kdcache.codec.hypotheses import Fp32HypothesesCodec
 from kdcache.codec.lattice import LatticeCodec
 from kdcache.codec.logprob import Fp16LogProb, Log8LogProb
 from kdcache.codec.posterior import PosteriorCodec
 from kdcache.codec.protocol import RecordCodec
+from kdcache.codec.quantised import CodebookVectorCodec
 from kdcache.codec.ragged import count_codec, root_codec
 from kdcache.codec.root_lattice import RootLatticeCodec
+from kdcache.codec.score import Fp32ScoreCodec
 from kdcache.codec.vector import Fp16VectorCodec, Int8VectorCodec
 from kdcache.errors import ConfigError, did_you_mean
 
@@ -34,7 +37,13 @@ _RAGGED: dict[str, Factory] = {"root": root_codec, "count": count_codec}
 _CODECS: dict[str, dict[str, Factory]] = {
     "lattice": {**_QUANTISERS, "root": RootLatticeCodec},
     "posterior": {**_QUANTISERS, **_RAGGED},
-    "vector": {"fp16": Fp16VectorCodec, "int8": Int8VectorCodec},
+    "vector": {
+        "fp16": Fp16VectorCodec,
+        "int8": Int8VectorCodec,
+        "codebooks": CodebookVectorCodec,
+    },
+    "score": {"fp32": Fp32ScoreCodec},
+    "hypotheses": {"fp32": Fp32HypothesesCodec},
 }
 _WRAPPERS: dict[str, Factory] = {"lattice": LatticeCodec, "posterior": PosteriorCodec}
 
@@ -43,7 +52,7 @@ def make_codec(kind: str, settings: Mapping[str, Any], *, allow_import: bool = T
     """The codec that ``settings`` describe, for one kind of record.
 
     Args:
-        kind: ``lattice``, ``posterior`` or ``vector``.
+        kind: of record: ``lattice``, ``posterior``, ``vector``, ``score`` or ``hypotheses``.
         settings: ``name`` and the codec's own, such as ``{"name": "log8", "floor": 16}``.
         allow_import: import the module of a ``module:Class`` name. False where the settings
             come from a cache, which may be anybody's.

@@ -43,7 +43,7 @@ class Fp16VectorCodec:
             TeacherOutputError: a shape that does not fit, NaN, infinity, or a value beyond
                 the ±65504 that half precision holds.
         """
-        values_TD = _parse(record)
+        values_TD = parse_vectors(record)
         largest = float(np.abs(values_TD).max(initial=0.0))
         if largest > LARGEST_HALF:
             raise TeacherOutputError(
@@ -57,7 +57,7 @@ class Fp16VectorCodec:
 
     def error_bound(self, record: Record) -> np.ndarray:
         """float32 (T, D)."""
-        bound_TD: np.ndarray = np.abs(_parse(record)) * np.float32(2.0**-11)
+        bound_TD: np.ndarray = np.abs(parse_vectors(record)) * np.float32(2.0**-11)
         bound_TD += np.float32(2.0**-25)
         return bound_TD
 
@@ -87,7 +87,7 @@ class Int8VectorCodec:
         Raises:
             TeacherOutputError: a shape that does not fit, NaN or infinity.
         """
-        values_TD = _parse(record)
+        values_TD = parse_vectors(record)
         scale_D = self._scale(values_TD)
         divisor_D = np.where(scale_D > 0, scale_D, np.float32(1))
         codes_TD = np.clip(np.rint(values_TD / divisor_D), -self.largest, self.largest)
@@ -99,7 +99,7 @@ class Int8VectorCodec:
 
     def error_bound(self, record: Record) -> np.ndarray:
         """float32 (T, D)."""
-        values_TD = _parse(record)
+        values_TD = parse_vectors(record)
         half_D: np.ndarray = self._scale(values_TD) * np.float32(0.5)
         rounding_TD: np.ndarray = np.abs(values_TD) * np.float32(2.0**-21) + _SUBNORMAL
         bound_TD: np.ndarray = half_D + rounding_TD
@@ -116,7 +116,12 @@ class Int8VectorCodec:
         return {"name": self.name}
 
 
-def _parse(record: Record) -> np.ndarray:
+def parse_vectors(record: Record) -> np.ndarray:
+    """The vectors of ``record``, float32 (T, D).
+
+    Raises:
+        TeacherOutputError: it holds none, a shape that does not fit, NaN or infinity.
+    """
     if not isinstance(record, VectorRecord):
         raise TeacherOutputError(f"expected a VectorRecord, got {type(record).__name__}")
     values_TD = np.asarray(record.values_TD, np.float32)

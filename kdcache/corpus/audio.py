@@ -94,7 +94,7 @@ def load_audio(ref: AudioRef, sample_rate: int) -> np.ndarray:
     """Decode the samples that ``ref`` points at.
 
     Args:
-        ref: path (or URL), offset and duration in seconds.
+        ref: path (or URL), offset and duration in seconds, and speed.
         sample_rate: Hz of the result.
 
     Returns:
@@ -108,10 +108,11 @@ def load_audio(ref: AudioRef, sample_rate: int) -> np.ndarray:
         samples_NC, rate = _read_stretch(file, ref), file.samplerate
     _refuse_unusable(samples_NC, rate, ref)
     mono_N = samples_NC.mean(axis=1, dtype=np.float32)
-    return mono_N if rate == sample_rate else resample(mono_N, rate, sample_rate)
+    heard = rate * ref.speed
+    return mono_N if heard == sample_rate else resample(mono_N, heard, sample_rate)
 
 
-def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+def resample(samples: np.ndarray, rate: float, new_rate: float) -> np.ndarray:
     """float32 samples of shape (N,) at another rate, by soxr at high quality."""
     return np.ascontiguousarray(soxr.resample(samples, rate, new_rate, quality="HQ"), np.float32)
 
@@ -228,7 +229,7 @@ def _read_stretch(file: sf.SoundFile, ref: AudioRef) -> np.ndarray:
     file.seek(start)
     # What lies beyond the end is no number of frames to ask for: a claim may be of any size.
     claimed = length if ref.duration is None else min(ref.duration, length + 1.0)
-    return _read_frames(file, file.frames if ref.duration is None else round(claimed * rate))
+    return _read_frames(file, round(claimed * rate))
 
 
 def _read_frames(file: sf.SoundFile, count: int) -> np.ndarray:

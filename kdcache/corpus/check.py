@@ -180,8 +180,9 @@ def _text_problems(utterance: Utterance, tokenizer: Tokenizer | None) -> Iterato
 
 
 def _seconds(utterance: Utterance, header: AudioHeader | AudioError) -> float:
-    if utterance.audio.duration is not None:
-        return max(utterance.audio.duration, 0.0)
+    audio = utterance.audio
+    if audio.duration is not None:
+        return max(utterance.duration, 0.0)
     if isinstance(header, AudioError):
         return 0.0
-    return max(header.duration - utterance.audio.offset, 0.0)
+    return max(header.duration - audio.offset, 0.0) / audio.speed

@@ -6,9 +6,9 @@ One JSON object a line::
      "duration": 3.2, "text": "…", "speaker": "1188"}
 
 ``audio_filepath`` is the only key that must be there; a relative path is resolved against
-the manifest's folder. NeMo's own manifests are read by the same code: without ``id`` (or
-``utt_id``) an id is derived from the path, so that it is the same on every machine. Other
-keys are ignored.
+the manifest's folder. ``speed`` plays the audio faster or slower (``kdcache.corpus.views``).
+NeMo's own manifests are read by the same code: without ``id`` (or ``utt_id``) an id is derived
+from the path, so that it is the same on every machine. Other keys are ignored.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from kdcache.corpus.views import FASTEST, SLOWEST
 from kdcache.errors import ManifestError
 from kdcache.types import AudioRef, Utterance
 
@@ -95,6 +96,8 @@ def to_row(utterance: Utterance, folder: Path) -> dict[str, Any]:
         row["offset"] = audio.offset
     if audio.duration is not None:
         row["duration"] = audio.duration
+    if audio.speed != 1:
+        row["speed"] = audio.speed
     row["text"] = utterance.text
     if utterance.speaker is not None:
         row["speaker"] = utterance.speaker
@@ -199,7 +202,7 @@ def _parse_audio(row: dict[str, Any], where: str, folder: Path) -> AudioRef:
     offset = _parse_seconds(row, "offset", where)
     duration = _parse_seconds(row, "duration", where)
     path = _parse_unicode("audio_filepath", path, where)
-    return AudioRef(_absolute(path, folder), offset or 0.0, duration)
+    return AudioRef(_absolute(path, folder), offset or 0.0, duration, _parse_speed(row, where))
 
 
 def _parse_text(row: dict[str, Any], where: str) -> str:
@@ -233,6 +236,14 @@ def _is_finite(value: float) -> bool:
         return math.isfinite(float(value))
     except OverflowError:
         return False
+
+
+def _parse_speed(row: dict[str, Any], where: str) -> float:
+    value = row.get("speed", 1.0)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not SLOWEST <= value <= FASTEST:
+        _refuse(where, "speed", value, f"a number from {SLOWEST:g} to {FASTEST:g}")
+    return float(value)
 
 
 def _refuse(where: str, key: str, value: Any, expected: str) -> NoReturn:

@@ -23,7 +23,7 @@ from kdcache.inspect.summary import summarise
 from kdcache.score import score_student
 from kdcache.store import open_cache
 from kdcache.student import load_student
-from kdcache.train import DataSettings, LossSettings, TrainSettings, run_training
+from kdcache.train import DataSettings, LossSettings, TrainSettings, note_of, run_training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,9 +151,7 @@ class Demo:
         )
         self._keep_yaml(name, settings)
         with self._show(f"Training {name}", recipe.optim.steps, "steps") as shown:
-            run_training(
-                settings, lambda now: shown.update(now["step"], note=f"loss {now['loss']:.3f}")
-            )
+            run_training(settings, lambda now: shown.update(now["step"], note=note_of(now)))
 
     def _score(self, name: str) -> ModelRow:
         folder = self._out / name / "student"

@@ -90,6 +90,7 @@ class ExtractActor:
         attempt = uuid.uuid4().hex
         persist(
             lambda: self._writer.commit(unit.key, result.packed, result.failed, attempt),
+            unit.key,
             self._job.config.storage_patience,
         )
 
@@ -103,6 +104,7 @@ class ExtractActor:
         files = teacher.tokenizer.files()
         self._writer = persist(
             lambda: create_or_open(config.cache.path, spec, config.cache.layout, files),
+            str(os.getpid()),
             config.storage_patience,
         )
         self._worker = UnitWorker(

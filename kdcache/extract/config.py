@@ -83,7 +83,8 @@ class ExtractConfig(Settings):
 
     sample_utterances: int = Field(default=64, ge=1)
     """Utterances, of all durations, that the teacher hears before a new cache is begun; only
-    where settings have to be chosen for a ``max_kl``, or a codec's ``tail`` estimated."""
+    where settings have to be chosen for a ``max_kl``, a codec's ``tail`` estimated or its
+    ``codebooks`` trained."""
 
     batch_seconds: float = Field(default=120.0, gt=0)
     """Seconds of audio of a padded batch."""

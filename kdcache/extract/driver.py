@@ -78,7 +78,9 @@ def run_extract(
         ready = prepare(config, watch_survey, ray_scout(config, session))
         stopped_by = _work(config, ready, watch) if ready.plan.units else None
     seconds = time.monotonic() - started
-    return persist(lambda: report_of(config, ready, seconds, stopped_by), config.storage_patience)
+    return persist(
+        lambda: report_of(config, ready, seconds, stopped_by), "report", config.storage_patience
+    )
 
 
 def ray_scout(config: ExtractConfig, session: ExitStack) -> Scout:
@@ -199,7 +201,7 @@ def record_crash(writer: CacheWriter, unit: Unit, why: str, patience: float = 0.
     message = f"No teacher actor survives this utterance: {why}"
     failed = [FailedUtterance(u, "crash", message) for batch in unit.batches for u in batch]
     attempt = uuid.uuid4().hex
-    persist(lambda: writer.commit(unit.key, (), failed, attempt), patience)
+    persist(lambda: writer.commit(unit.key, (), failed, attempt), unit.key, patience)
 
 
 def report_of(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import SpecMismatchError
+from kdcache.extract.codebooks import waits_for_codebooks
 from kdcache.extract.goals import Asked
 from kdcache.extract.tails import waits_for_tail
 
@@ -60,7 +61,7 @@ class Held:
         return spec
 
     def _spelt_out(self, spec: TargetSpec) -> TargetSpec:
-        """A target without a goal; a kind of model is what the cache has of that kind."""
+        """A target without a goal; a model that it asks for is the cache's of that kind."""
         held = next((t for t in self.header.spec.targets if t.name == spec.name), None)
         choice = self._choice(spec.name)
         if choice is not None and held is not None and not _same(held, spec):
@@ -68,16 +69,33 @@ class Held:
                 f"target {spec.name!r} was chosen for max_kl {choice.max_kl:g}; give this goal "
                 "again"
             )
-        if not waits_for_tail(spec):
-            return spec
-        asked, found = spec.codec["tail"], None if held is None else held.codec.get("tail")
+        codec = {} if held is None else held.codec
+        if waits_for_codebooks(spec):
+            return replace(spec, codec={**spec.codec, "table": self._codebooks(spec, codec)})
+        if waits_for_tail(spec):
+            return replace(spec, codec={**spec.codec, "tail": self._tail(spec, codec)})
+        return spec
+
+    def _codebooks(self, spec: TargetSpec, held: dict[str, Any]) -> dict[str, Any]:
+        asked = spec.codec
+        if any(held.get(key) != asked[key] for key in ("name", "count")):
+            raise self._other_settings(
+                f"target {spec.name!r} has codec {held.get('name')!r} with count "
+                f"{held.get('count')} in the cache, {asked['name']!r} with count "
+                f"{asked['count']} was asked for; use these settings again"
+            )
+        table: dict[str, Any] = held["table"]
+        return table
+
+    def _tail(self, spec: TargetSpec, held: dict[str, Any]) -> dict[str, Any]:
+        asked, found = spec.codec["tail"], held.get("tail")
         kind = found.get("kind") if isinstance(found, dict) else found
         if not isinstance(found, dict) or kind != asked:
             raise self._other_settings(
                 f"the codec of target {spec.name!r} has tail {kind!r} in the cache, {asked!r} was "
                 "asked for; use these settings again"
             )
-        return replace(spec, codec={**spec.codec, "tail": found})
+        return found
 
     def _other_settings(self, what: str) -> SpecMismatchError:
         return SpecMismatchError(

@@ -6,19 +6,24 @@ needs another attempt at once.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from kdcache.errors import StorageError, StorageFullError
+from kdcache.store.retry import Patience, read_patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kdcache.errors import KdcacheError
+
 FIRST, LONGEST = 1.0, 60.0
 """Seconds of the shortest and the longest pause."""
 
-Result = TypeVar("Result")
+_TRIES = 1000
+"""More than fit into any patience."""
+
+ResultT = TypeVar("ResultT")
 
 
 def pause_after(failures: int) -> float:
@@ -62,13 +67,7 @@ class Rest:
         return self.failures == 0 or self.clock() >= self.until
 
 
-def persist(
-    action: Callable[[], Result],
-    patience: float,
-    *,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Result:
+def persist(action: Callable[[], ResultT], name: str, seconds: float) -> ResultT:
     """The result of ``action``, which is repeated while the storage fails.
 
     What was computed for it is not computed again: that is why actors repeat a commit here,
@@ -76,21 +75,17 @@ def persist(
 
     Args:
         action: may be repeated, as commits may.
-        patience: seconds after which the storage's error is passed on.
-        clock, sleep: of time.
+        name: of what it is about; pauses depend on it a little, so that actors whom a storage
+            refused at once do not all come back at once.
+        seconds: after which the storage's error is passed on.
 
     Raises:
         StorageError: the last one, once patience is at its end; a full storage's at once.
     """
-    started, failures = clock(), 0
-    while True:
-        try:
-            return action()
-        except StorageFullError:
-            raise  # which time does not mend
-        except StorageError:
-            failures += 1
-            left = started + patience - clock()
-            if left <= 0:
-                raise
-            sleep(min(left, pause_after(failures)))
+    patience = Patience(tries=_TRIES, first=FIRST, longest=LONGEST, within=seconds)
+    return read_patiently(action, name, patience, again=_may_pass)
+
+
+def _may_pass(error: KdcacheError) -> bool:
+    """Whether time may mend it; time makes no room."""
+    return isinstance(error, StorageError) and not isinstance(error, StorageFullError)

@@ -172,7 +172,9 @@ def shown(ids: Sequence[str]) -> str:
 
 def _row(utterance: Utterance) -> list[object]:
     audio = utterance.audio
-    return [utterance.id, audio.path, audio.offset, audio.duration, utterance.text]
+    row = [utterance.id, audio.path, audio.offset, audio.duration, utterance.text]
+    # Left out where it says nothing, so that units that were planned before keep their names.
+    return row if audio.speed == 1 else [*row, audio.speed]
 
 
 def _slices(corpus: Sequence[Utterance], size: int) -> Iterator[Sequence[Utterance]]:

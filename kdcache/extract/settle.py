@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kdcache.errors import NotACacheError
+from kdcache.extract.codebooks import waits_for_codebooks
 from kdcache.extract.errand import Settled, Survey
 from kdcache.extract.goals import Asked
 from kdcache.extract.held import Held
@@ -49,7 +50,7 @@ def settle(
     if header is not None:
         held = Held(path, header)
         return Settled(tuple(map(held.settled, wanted)), header.choices)
-    if not any(isinstance(item, Asked) or waits_for_tail(item) for item in wanted):
+    if not any(map(_is_open, wanted)):
         return Settled(tuple(item for item in wanted if isinstance(item, TargetSpec)))
     if not anew:
         check_vacant(open_storage(path))
@@ -74,6 +75,10 @@ def scout_here(errand: Errand, watch: Watch) -> Settled:
         except StopIteration as end:
             found: Settled = end.value
             return found
+
+
+def _is_open(item: Wanted) -> bool:
+    return isinstance(item, Asked) or waits_for_tail(item) or waits_for_codebooks(item)
 
 
 def _header(path: str) -> Header | None:

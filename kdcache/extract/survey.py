@@ -1,4 +1,4 @@
-"""A teacher is heard on a sample before a cache is begun: for goals, and for models of the rest.
+"""A teacher is heard on a sample before a cache is begun: for goals, models of the rest, codebooks.
 
 A generator, so that whoever runs it can tell how far it is and stop between two steps. The
 teacher runs once; answers that goals need are kept on its device until the settings are chosen.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import TeacherError
 from kdcache.extract.choose import choose
+from kdcache.extract.codebooks import CodebookListener, waits_for_codebooks
 from kdcache.extract.errand import Errand, Settled, Survey
 from kdcache.extract.goals import Asked, parse_wanted
 from kdcache.extract.measure import Sample
@@ -79,11 +80,21 @@ def survey(errand: Errand, teacher: Teacher) -> Generator[Survey, None, Settled]
     wanted = parse_wanted(errand.config.targets, errand.config.max_kl)
     asked = [item for item in wanted if isinstance(item, Asked)]
     others = [item for item in wanted if isinstance(item, TargetSpec)]
-    tails = [TailListener.of(item, teacher.spec) for item in others if waits_for_tail(item)]
+    models: list[TailListener | CodebookListener] = [
+        *(TailListener.of(item, teacher.spec) for item in others if waits_for_tail(item)),
+        *(
+            CodebookListener.of(item, len(errand.sample))
+            for item in others
+            if waits_for_codebooks(item)
+        ),
+    ]
     answers = _Answers(_parts_of(asked), KEPT_BYTES)
-    listeners: list[Packer] = [*tails, answers] if asked else [*tails]
+    listeners: list[Packer] = [*models, answers] if asked else [*models]
     seconds = yield from _hear(errand, teacher, listeners)
-    settled = {listener.name: listener.settled() for listener in tails}
+    settled = {}
+    for done, model in enumerate(models):
+        yield Survey(f"making the model of {model.name}", "models", done, len(models))
+        settled[model.name] = model.settled()
     ids = sorted(answers.held.keys() & seconds.keys(), key=lambda i: (seconds[i], i))
     sample = Sample(tuple(answers.held[i] for i in ids), tuple(seconds[i] for i in ids))
     choices = []

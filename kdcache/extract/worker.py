@@ -136,6 +136,7 @@ class UnitWorker:
         token = 1 if spec.blank_id == 0 else 0
         try:
             (output,) = self._teacher.forward([noise], [(token,)])
+            output = replace(output, blank=spec.blank_id)
             for target in self._targets:
                 target.pack(output)
         except Exception as error:
@@ -211,8 +212,9 @@ class UnitWorker:
             raise TeacherOutputError(
                 f"The teacher gave no frames for {len(heard.samples)} samples."
             )
-        output = replace(output, utterance=heard.utterance.id)
-        rate = self._teacher.spec.sample_rate
+        spec = self._teacher.spec
+        output = replace(output, utterance=heard.utterance.id, blank=spec.blank_id)
+        rate = spec.sample_rate
         columns: dict[str, np.ndarray] = {}
         fidelity: dict[str, float] = {}
         for target in self._targets:

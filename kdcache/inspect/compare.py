@@ -2,7 +2,8 @@
 
 A is the reference: of posteriors KL(A ‖ B) is taken row by row over all classes
 (``kdcache.inspect.divergence``), of lattices at the nodes that both keep
-(``kdcache.inspect.nodes``), of vectors the absolute error of their elements.
+(``kdcache.inspect.nodes``), of vectors the absolute error of their elements, of scores and of
+the best hypotheses that of the log-probability (``kdcache.inspect.whole``).
 
 Shapes: N frames, nodes or tokens, D width.
 """
@@ -14,7 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdcache.codec import LatticeRecord, PosteriorRecord, VectorRecord
+from kdcache.codec import (
+    HypothesesRecord,
+    LatticeRecord,
+    PosteriorRecord,
+    ScoreRecord,
+    VectorRecord,
+)
 from kdcache.errors import DamagedCacheError, SpecMismatchError
 from kdcache.inspect.comparison import (
     Comparison,
@@ -27,6 +34,7 @@ from kdcache.inspect.divergence import divergence, likeliest
 from kdcache.inspect.nodes import shared_nodes
 from kdcache.inspect.summary import summarise
 from kdcache.inspect.tally import PERCENTILE, Tally
+from kdcache.inspect.whole import best_distance, other_best, score_distance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +46,8 @@ if TYPE_CHECKING:
 NAMED = 5
 """Ids that are in one cache alone of which the comparison gives the names."""
 
-_ROW = {"lattice": "node", "decoder_logits": "token"}
+_ROW = {"lattice": "node", "score": "utterance", "hypotheses": "utterance"}
+"""What is compared, by the kind of record; else frames, or a decoder's tokens."""
 
 
 def compare(
@@ -164,19 +173,16 @@ class _Target:
     @property
     def row(self) -> str:
         """What is compared."""
-        return _ROW.get(self.spec.kind, "node" if self.spec.record == "lattice" else "frame")
+        usual = "token" if self.spec.kind == "decoder_logits" else "frame"
+        return _ROW.get(self.spec.record, usual)
 
     def add(self, pair: _Pair) -> None:
         """Read and compare an utterance."""
         ours = self.a.read_target(pair.row_a, self.spec.name)
         theirs = self.b.read_target(pair.row_b, self.spec.name)
         self._check_fit(pair, ours, theirs)
-        if isinstance(ours, VectorRecord) and isinstance(theirs, VectorRecord):
-            values, rows, changed = _errors(ours, theirs), len(ours.values_TD), None
-        else:
-            first, second = self._posteriors(pair, ours, theirs)
-            values = divergence(first, second, self.a.spec.teacher.vocab_size)
-            rows, changed = len(values), int((likeliest(first) != likeliest(second)).sum())
+        values, rows, changed = self._measured(pair, ours, theirs)
+        if changed is not None:
             self.changed = (self.changed or 0) + changed
         self.tally.add(values)
         self.rows += rows
@@ -201,6 +207,20 @@ class _Target:
             figures=figures,
             utterances=tuple(self.utterances),
         )
+
+    def _measured(
+        self, pair: _Pair, ours: Record, theirs: Record
+    ) -> tuple[np.ndarray, int, int | None]:
+        """What is told of each row, how many rows there are, and how many have changed."""
+        if isinstance(ours, VectorRecord) and isinstance(theirs, VectorRecord):
+            return _errors(ours, theirs), len(ours.values_TD), None
+        if isinstance(ours, ScoreRecord) and isinstance(theirs, ScoreRecord):
+            return score_distance(ours, theirs), 1, None
+        if isinstance(ours, HypothesesRecord) and isinstance(theirs, HypothesesRecord):
+            return best_distance(ours, theirs), 1, int(other_best(ours, theirs))
+        first, second = self._posteriors(pair, ours, theirs)
+        values = divergence(first, second, self.a.spec.teacher.vocab_size)
+        return values, len(values), int((likeliest(first) != likeliest(second)).sum())
 
     def _posteriors(
         self, pair: _Pair, ours: Record, theirs: Record
@@ -261,6 +281,8 @@ def _extent(record: Record) -> int:
         return len(record.values_TD)
     if isinstance(record, PosteriorRecord):
         return len(record.logp_NC)
+    if isinstance(record, ScoreRecord | HypothesesRecord):
+        return 1
     frames, width = record.logp_TSC.shape[:2]
     return int(frames * width)
 
@@ -272,4 +294,6 @@ def _size(record: Record) -> str:
         return f"{frames} frames of {width} values"
     if isinstance(record, PosteriorRecord):
         return f"{len(record.logp_NC)} rows"
+    if isinstance(record, ScoreRecord | HypothesesRecord):
+        return "one utterance"
     return f"{len(record.logp_TSC)} frames of {record.labels} labels"

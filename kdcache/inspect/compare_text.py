@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kdcache.inspect.comparison import bytes_per_hour
+from kdcache.inspect.comparison import ABSOLUTE, bytes_per_hour
 from kdcache.inspect.text import format_bytes, format_count, format_settings, paragraph, row, table
 
 if TYPE_CHECKING:
@@ -85,10 +85,10 @@ def _target_lines(comparison: Comparison, target: TargetComparison) -> Iterator[
     yield from _figure_lines(target)
     if not target.figures.max and not target.figures.infinite:
         return  # the same in every row
-    vector = target.record == "vector"
-    head = ("worst utterance", "mean", "99 %", "max", *(() if vector else ("changed",)))
+    still = target.figures.changed is None
+    head = ("worst utterance", "mean", "99 %", "max", *(() if still else ("changed",)))
     worst = [
-        (item.id, *_cells(item.figures), *(() if vector else (_share(item.figures),)))
+        (item.id, *_cells(item.figures), *(() if still else (_share(item.figures),)))
         for item in target.worst(WORST)
     ]
     yield from table(head, worst)
@@ -111,8 +111,10 @@ def _compared(target: TargetComparison) -> str:
 def _figure_lines(target: TargetComparison) -> Iterator[str]:
     figures = target.figures
     mean, p99, largest = _cells(figures)
-    if target.record == "vector":
-        yield row("|A − B|", f"mean {mean}, 99th percentile {p99}, max {largest}")
+    if target.record in ABSOLUTE:
+        unit = "" if target.record == "vector" else " (nats)"
+        yield row("|A − B|", f"mean {mean}, 99th percentile {p99}, max {largest}{unit}")
+        yield from _whole_lines(figures)
         return
     unit = f"nats per {target.row}"
     yield row("KL(A ‖ B)", f"mean {mean}, 99th percentile {p99}, max {largest} ({unit})")
@@ -123,6 +125,15 @@ def _figure_lines(target: TargetComparison) -> Iterator[str]:
         )
         yield from paragraph("", text)
     yield row("changed", f"likeliest class of {_share(figures)} of {target.row}s")
+
+
+def _whole_lines(figures: Figures) -> Iterator[str]:
+    """What else is told of scores and hypotheses."""
+    if figures.infinite:
+        count = format_count(figures.infinite, "utterance")
+        yield row("", f"infinite at {count} more, which one side alone rules out")
+    if figures.changed is not None:
+        yield row("changed", f"best hypothesis of {_share(figures)} of utterances")
 
 
 def _cells(figures: Figures) -> tuple[str, str, str]:

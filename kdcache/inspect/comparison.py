@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from kdcache.inspect.summary import CacheSummary
 
 
+ABSOLUTE = ("vector", "score", "hypotheses")
+"""Kinds of records that are no posteriors: their absolute error is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """How far B's rows are from A's: of an utterance, or of all.
@@ -16,10 +20,13 @@ class Figures:
     Attributes:
         rows: frames, nodes or tokens that both sides have; of vectors, frames.
         mean, p99, max: over the rows. Of posteriors the divergence KL(A ‖ B) in nats, rows
-            where it is infinite left out; of vectors the absolute error of their elements.
+            where it is infinite left out; of vectors the absolute error of their elements; of
+            scores, and of the best of several hypotheses, that of the log-probability, in nats.
             ``None`` where there is no such row.
-        infinite: rows in which B gives probability 0 to a class that A does not.
-        changed: rows whose likeliest class differs; ``None`` of vectors.
+        infinite: rows in which B gives probability 0 to a class that A does not, or to a score
+            that A does.
+        changed: rows whose likeliest class, or best hypothesis, differs; ``None`` of vectors
+            and scores.
     """
 
     rows: int
@@ -44,7 +51,7 @@ class TargetComparison:
 
     Attributes:
         name, kind, record: as in both their ``TargetSpec``.
-        row: what is compared: ``frame``, ``node`` or ``token``.
+        row: what is compared: ``frame``, ``node``, ``token`` or ``utterance``.
         rows_a, rows_b: all that each side has; of bands of a lattice not all are shared.
         figures: in all. ``p99`` is known within 1 %.
         utterances: each of them, by id; there ``p99`` is exact.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,11 @@ if TYPE_CHECKING:
     from kdcache.store import Cache, Choice
     from kdcache.types import TargetSpec
 
+_LONGEST = 256
+"""Characters of a setting that people may want to read."""
+
 _MEASURE = "fidelity."
-_ROWS_COLUMNS = ("logp", "values")
+_ROWS_COLUMNS = ("logp", "values", "codes", "scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +26,13 @@ class TargetSummary:
     """One target of a cache.
 
     Attributes:
-        name, kind, record, settings, codec: as in its ``TargetSpec``.
+        name, kind, record, settings, codec: as in its ``TargetSpec``; of a table that is part
+            of the codec's settings its digest.
         bytes: of its columns' contents, containers left out.
         fidelity: by measure. Those named ``…_max`` are the largest of all utterances; the
             others are means over all nodes, frames or tokens of the cache, that is, over
-            utterances weighted by how many of these each has.
+            utterances weighted by how many of these each has. What is said of an utterance as a
+            whole (scores, hypotheses) is one value of each.
         choice: how settings and codec came about, where they were chosen for a goal.
     """
 
@@ -121,11 +127,20 @@ def _summarise_target(cache: Cache, target: TargetSpec) -> TargetSummary:
         kind=target.kind,
         record=target.record,
         settings=target.settings,
-        codec=target.codec,
+        codec={name: without_tables(value) for name, value in target.codec.items()},
         bytes=sum(_column_bytes(cache, name) for name in own),
         fidelity=_fidelity(cache, target.name),
         choice=cache.choices.get(target.name),
     )
+
+
+def without_tables(setting: Any) -> Any:
+    """A codec's setting, with a digest in the place of arrays that were written as text."""
+    if isinstance(setting, dict):
+        return {name: without_tables(value) for name, value in setting.items()}
+    if isinstance(setting, str) and len(setting) > _LONGEST:
+        return f"sha256:{hashlib.sha256(setting.encode()).hexdigest()}"
+    return setting
 
 
 def _column_bytes(cache: Cache, name: str) -> int:
@@ -158,7 +173,7 @@ def _combine(name: str, values: np.ndarray, weights: np.ndarray) -> float | None
 
 
 def _row_counts(cache: Cache, target: str) -> np.ndarray:
-    """Nodes, frames or tokens of each utterance.
+    """Nodes, frames or tokens of each utterance, 1 of what is said of it as a whole.
 
     Where no shape tells: tokens and an end for a decoder's posteriors, these times encoder frames
     for whole lattices, else encoder frames, as a band is about as wide in every utterance.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from kdcache.lattice.band import Band, BandRule
 from kdcache.lattice.banded import rnnt_loss_banded, transducer_nll_banded
 from kdcache.lattice.classes import class_log_probs
+from kdcache.lattice.factored import FactoredLogits, Logits, node_class_log_probs
 from kdcache.lattice.lengths import node_mask
 from kdcache.lattice.nodes import node_ids, node_log_probs, top_classes
 from kdcache.lattice.occupancy import arc_occupancy, node_occupancy
@@ -20,12 +21,15 @@ __all__ = [
     "Band",
     "BandRule",
     "BestPath",
+    "FactoredLogits",
     "ForwardBackward",
+    "Logits",
     "Reduction",
     "arc_occupancy",
     "best_path",
     "class_log_probs",
     "forward_backward",
+    "node_class_log_probs",
     "node_ids",
     "node_log_probs",
     "node_mask",

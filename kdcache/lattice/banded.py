@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from kdcache.errors import InputError
-from kdcache.lattice.classes import class_log_probs
+from kdcache.lattice.factored import FactoredLogits, node_class_log_probs
 from kdcache.lattice.lengths import node_mask, parse_extents
 from kdcache.lattice.nodes import node_ids
 from kdcache.lattice.transducer import transducer_nll
@@ -31,11 +31,12 @@ from kdcache.lattice.transducer import transducer_nll
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdcache.lattice.factored import Logits
     from kdcache.lattice.reduction import Reduction
 
 
 def rnnt_loss_banded(
-    logits_BTSV: Tensor,
+    logits_BTSV: Logits,
     starts_BT: Tensor,
     labels_BU: Tensor,
     frames_B: Tensor,
@@ -47,7 +48,8 @@ def rnnt_loss_banded(
 
     Args:
         logits_BTSV: any floating dtype, not normalised; place s of frame t is node
-            (t, starts[t] + s).
+            (t, starts[t] + s). Or factors of a lattice's logits, of which no node but the band's
+            is multiplied out.
         starts_BT: int64, first column of each window; what lies beyond T is ignored.
         labels_BU: int64, (B, ≥ U); what lies beyond a length is ignored.
         frames_B: T ≥ 1 of each utterance, int64.
@@ -63,9 +65,13 @@ def rnnt_loss_banded(
         InputError: shapes, lengths or class ids do not fit, or the starts are no band.
         ConfigError: the reduction is unknown.
     """
-    widths_B = parse_band(starts_BT, logits_BTSV.shape, frames_B, label_lengths_B)
-    ids_BTSK = band_ids(labels_BU, blank, logits_BTSV.shape, starts_BT, label_lengths_B)
-    logp_BTSC = class_log_probs(logits_BTSV, ids_BTSK, frames_B, widths_B - 1)
+    shape, columns_BTS = logits_BTSV.shape, None
+    widths_B = parse_band(starts_BT, shape, frames_B, label_lengths_B)
+    if isinstance(logits_BTSV, FactoredLogits):
+        shape = torch.Size((*shape[:2], int(widths_B.max()), shape[3]))
+        columns_BTS = band_columns(starts_BT, shape[2], int(label_lengths_B.max()) + 1)
+    ids_BTSK = band_ids(labels_BU, blank, shape, starts_BT, label_lengths_B)
+    logp_BTSC = node_class_log_probs(logits_BTSV, ids_BTSK, frames_B, widths_B - 1, columns_BTS)
     arcs = logp_BTSC[..., 0], logp_BTSC[..., 1]
     return transducer_nll_banded(*arcs, starts_BT, frames_B, label_lengths_B, reduction)
 

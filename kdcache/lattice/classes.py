@@ -14,7 +14,8 @@ log p_k = z_k − a and log p_R = a_R − a. For gradients g_c of those outputs,
 where exp(z_v − a_R) ≤ 1 is the softmax within the rest: nothing here can overflow.
 
 Memory: the forward pass keeps (B, T, U+1, K+2) beside a reference to the logits; the backward
-pass allocates the gradient, and both work block by block in a bounded scratch.
+pass allocates the gradient. Both work block by block in a bounded scratch (``class_blocks.py``) or,
+on a GPU with Triton, node by node in registers (``class_kernels.py``).
 
 Shapes: B batch, T encoder frames, U labels, V vocabulary with blank, K kept class ids,
 C = K+1 classes, rest last.
@@ -22,24 +23,25 @@ C = K+1 classes, rest last.
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
 from kdcache.errors import InputError
+from kdcache.lattice import class_blocks
+from kdcache.lattice.blocks import wide_dtype
 from kdcache.lattice.lengths import parse_extents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import ModuleType
 
     from torch import Tensor
 
-Extents = list[tuple[int, int]]
-Block = tuple[int, slice, slice]
-
-BLOCK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 25}
-"""Logits per block: on a CPU what stays in cache, on a GPU what fills it."""
+    from kdcache.lattice.blocks import Extents
 
 
 def class_log_probs(
@@ -65,19 +67,35 @@ def class_log_probs(
     Raises:
         InputError: shapes or lengths do not fit, or an id is outside the vocabulary.
     """
-    _check_shapes(logits_BTUV, ids_BTUK)
-    extents = parse_extents(frames_B, label_lengths_B, ids_BTUK.shape)
-    logp_BTUC: Tensor = _ClassLogProbs.apply(logits_BTUV, ids_BTUK, extents)  # type: ignore[no-untyped-call]
-    return logp_BTUC
-
-
-def _check_shapes(logits_BTUV: Tensor, ids_BTUK: Tensor) -> None:
     if logits_BTUV.dim() != 4 or not logits_BTUV.is_floating_point():
         raise InputError(
             f"Logits are {logits_BTUV.dtype} of shape {tuple(logits_BTUV.shape)}; expected a "
             "floating dtype and shape (batch, frames, labels + 1, vocabulary)."
         )
-    room, need = logits_BTUV.shape, ids_BTUK.shape
+    check_room(logits_BTUV.shape, ids_BTUK)
+    extents = parse_extents(frames_B, label_lengths_B, ids_BTUK.shape)
+    return reduce_classes(logits_BTUV, ids_BTUK, extents)
+
+
+def reduce_classes(logits_BTUV: Tensor, ids_BTUK: Tensor, extents: Extents) -> Tensor:
+    """:func:`class_log_probs` of what is known to fit.
+
+    Args:
+        logits_BTUV: as there.
+        ids_BTUK: as there.
+        extents: real (T, U+1) of each utterance.
+    """
+    logp_BTUC: Tensor = _ClassLogProbs.apply(logits_BTUV, ids_BTUK, extents)  # type: ignore[no-untyped-call]
+    return logp_BTUC
+
+
+def check_room(room: torch.Size, ids_BTUK: Tensor) -> None:
+    """That logits of shape ``room``, (B, ≥ T, ≥ U+1, V), hold the nodes and classes of the ids.
+
+    Raises:
+        InputError: they do not.
+    """
+    need = ids_BTUK.shape
     if len(need) != 4 or room[0] != need[0] or room[1] < need[1] or room[2] < need[2]:
         raise InputError(
             f"Logits of shape {tuple(room)} cannot hold the nodes of the target or labels, whose "
@@ -91,49 +109,24 @@ def _check_shapes(logits_BTUV: Tensor, ids_BTUK: Tensor) -> None:
         )
 
 
-def node_blocks(extents: Extents, row_elements: int, device: torch.device) -> Iterator[Block]:
-    """Cut the real nodes into blocks (utterance, frames, columns) of bounded size.
-
-    Args:
-        extents: (T, U+1) of each utterance.
-        row_elements: elements of one node, such as V.
-        device: where they are; decides the block's size.
-    """
-    budget = BLOCK_ELEMENTS.get(device.type, BLOCK_ELEMENTS["cuda"])
-    for row, (frames, columns) in enumerate(extents):
-        step = max(1, budget // max(1, columns * row_elements))
-        for start in range(0, frames, step):
-            yield row, slice(start, min(start + step, frames)), slice(0, columns)
-
-
-def empty_gradient(logits_BTUV: Tensor, extents: Extents) -> Tensor:
-    """An uninitialised gradient of the logits, with zeros in the padding only."""
-    grad_BTUV = torch.empty(logits_BTUV.shape, dtype=logits_BTUV.dtype, device=logits_BTUV.device)
-    for row, (frames, columns) in enumerate(extents):
-        grad_BTUV[row, frames:] = 0
-        grad_BTUV[row, :frames, columns:] = 0
-    return grad_BTUV
-
-
-def wide_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What is computed in: float64 for float64, else float32."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
+@cache
+def passes(device: str) -> ModuleType:
+    """What reads the vocabulary: Triton kernels on a GPU, where Triton is installed, else torch."""
+    if device == "cuda" and find_spec("triton") is not None:
+        return import_module("kdcache.lattice.class_kernels")
+    return class_blocks
 
 
 class _ClassLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits_BTUV: Tensor, ids_BTUK: Tensor, extents: Extents) -> Tensor:
-        kept = ids_BTUK.shape[3]
-        wide = wide_dtype(logits_BTUV.dtype)
-        logp_BTUC = logits_BTUV.new_zeros((*ids_BTUK.shape[:3], kept + 1), dtype=wide)
-        rest_BTU = torch.zeros_like(logp_BTUC[..., 0])
-        for block in node_blocks(extents, logits_BTUV.shape[3], logits_BTUV.device):
-            z_TUC = _collapse(logits_BTUV[block].to(wide), ids_BTUK[block])
-            rest_BTU[block] = z_TUC[..., kept]
-            logp_BTUC[block] = z_TUC - z_TUC.logsumexp(-1, keepdim=True)
+        logp_BTUC, rest_BTU = passes(logits_BTUV.device.type).collapse(
+            logits_BTUV, ids_BTUK, extents, wide_dtype(logits_BTUV.dtype)
+        )
         ctx.extents = extents
         ctx.save_for_backward(logits_BTUV, ids_BTUK, logp_BTUC, rest_BTU)
-        return logp_BTUC
+        out_BTUC: Tensor = logp_BTUC
+        return out_BTUC
 
     @staticmethod
     @once_differentiable
@@ -143,36 +136,5 @@ class _ClassLogProbs(torch.autograd.Function):
         grad_BTUC = grad_BTUC.masked_fill(logp_BTUC.isneginf(), 0.0)
         slope_BTUC = grad_BTUC - logp_BTUC.exp() * grad_BTUC.sum(-1, keepdim=True)
         rest_BTU = rest_BTU.masked_fill(rest_BTU.isneginf(), 0.0)
-        out_BTUV = empty_gradient(logits_BTUV, ctx.extents)
-        for block in node_blocks(ctx.extents, logits_BTUV.shape[3], logits_BTUV.device):
-            part_TUV = logits_BTUV[block].to(slope_BTUC.dtype)
-            same = out_BTUV.dtype == slope_BTUC.dtype
-            out_TUV = out_BTUV[block] if same else torch.empty_like(part_TUV)
-            _spread(part_TUV, ids_BTUK[block], rest_BTU[block], slope_BTUC[block], out_TUV)
-            if not same:
-                out_BTUV[block] = out_TUV
-        return out_BTUV, None, None
-
-
-def _collapse(logits_TUV: Tensor, ids_TUK: Tensor) -> Tensor:
-    """Logits of the kept classes and the log-sum-exp of the others: (T, U, K+1)."""
-    kept_TUK = logits_TUV.gather(-1, ids_TUK.clamp(min=0)).masked_fill_(ids_TUK < 0, -torch.inf)
-    others_TUV = logits_TUV.scatter(-1, _present(ids_TUK), -torch.inf)
-    return torch.cat([kept_TUK, others_TUV.logsumexp(-1, keepdim=True)], -1)
-
-
-def _spread(
-    logits_TUV: Tensor, ids_TUK: Tensor, rest_TU: Tensor, slope_TUC: Tensor, out_TUV: Tensor
-) -> None:
-    """Write the gradient of one block: softmax within the rest, then the kept classes."""
-    kept = ids_TUK.shape[2]
-    torch.sub(logits_TUV, rest_TU[..., None], out=out_TUV)
-    out_TUV.exp_().mul_(slope_TUC[..., kept:])
-    # Slots without a class repeat slot 0, index and value: every write to it is the same.
-    slope_TUK = torch.where(ids_TUK < 0, slope_TUC[..., :1], slope_TUC[..., :kept])
-    out_TUV.scatter_(-1, _present(ids_TUK), slope_TUK)
-
-
-def _present(ids_TUK: Tensor) -> Tensor:
-    """Class ids with slot 0's in the place of those that do not exist."""
-    return torch.where(ids_TUK < 0, ids_TUK[..., :1], ids_TUK)
+        given = (logits_BTUV, ids_BTUK, ctx.extents, rest_BTU, slope_BTUC)
+        return passes(logits_BTUV.device.type).spread(*given), None, None

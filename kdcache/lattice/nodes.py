@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from kdcache.errors import InputError
-from kdcache.lattice.classes import class_log_probs, node_blocks
+from kdcache.lattice.blocks import node_blocks
+from kdcache.lattice.factored import node_class_log_probs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdcache.lattice.factored import Logits
+
 
 def node_log_probs(
-    logits_BTUV: Tensor,
+    logits_BTUV: Logits,
     labels_BU: Tensor,
     blank: int,
     frames_B: Tensor | None = None,
@@ -27,7 +30,7 @@ def node_log_probs(
     """Log-probabilities of blank and of the next label at every node.
 
     Args:
-        logits_BTUV: any floating dtype.
+        logits_BTUV: any floating dtype, or what they are made of.
         labels_BU: int64, (B, ≥ U); what lies beyond a length is ignored.
         blank: class id of blank.
         frames_B: T of each utterance; ``None`` means no padding in time.
@@ -43,7 +46,7 @@ def node_log_probs(
         InputError: shapes, lengths or class ids do not fit.
     """
     ids_BTUK = node_ids(labels_BU, blank, logits_BTUV.shape, label_lengths_B)
-    logp_BTUC = class_log_probs(logits_BTUV, ids_BTUK, frames_B, label_lengths_B)
+    logp_BTUC = node_class_log_probs(logits_BTUV, ids_BTUK, frames_B, label_lengths_B)
     return logp_BTUC[..., 0], logp_BTUC[..., 1]
 
 

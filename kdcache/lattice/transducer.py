@@ -27,9 +27,11 @@ from kdcache.lattice.scan import forward_backward
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdcache.lattice.factored import Logits
+
 
 def rnnt_loss(
-    logits_BTUV: Tensor,
+    logits_BTUV: Logits,
     labels_BU: Tensor,
     frames_B: Tensor,
     label_lengths_B: Tensor,
@@ -39,7 +41,8 @@ def rnnt_loss(
     """Negative log-likelihood of the labels, in nats per utterance.
 
     Args:
-        logits_BTUV: (B, T, U+1, V), any floating dtype; not normalised.
+        logits_BTUV: (B, T, U+1, V), any floating dtype, not normalised; or what they are made
+            of, which is never multiplied out where that is large.
         labels_BU: int64, (B, ≥ U); what lies beyond a length is ignored.
         frames_B: T ≥ 1 of each utterance, int64.
         label_lengths_B: U ≥ 0 of each utterance, int64.

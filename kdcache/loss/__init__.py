@@ -6,27 +6,56 @@ per utterance (``reduction="none"``), their sum or their mean. None of them hide
 
 from __future__ import annotations
 
+from kdcache.loss.align import (
+    aligned_codebook_cross_entropy,
+    aligned_posterior_kl,
+    aligned_vector_mse,
+)
+from kdcache.loss.align_lattice import align_lattice, merge_frames, split_frames
 from kdcache.loss.classes import Nodes
+from kdcache.loss.codebooks import codebook_cross_entropy
 from kdcache.loss.divergence import class_kl
+from kdcache.loss.frames import FrameRatio, check_frames, parse_ratio, ratio_of_shifts
+from kdcache.loss.full_sum import full_sum_distance
+from kdcache.loss.hypotheses import hypotheses_nll, hypothesis_weights
 from kdcache.loss.lattice import TransducerKDLoss, lattice_kl, transducer_kd_loss
 from kdcache.loss.live import collapse_lattice, full_lattice_kl, live_lattice_kl
 from kdcache.loss.normalise import LatticeNormalise, SequenceNormalise
+from kdcache.loss.pairs import Group, Pairs, aligned_loss, pair_frames
 from kdcache.loss.posterior import Rest, posterior_kl
 from kdcache.loss.spread import spread_rest
 from kdcache.loss.vector import vector_mse
 
 __all__ = [
+    "FrameRatio",
+    "Group",
     "LatticeNormalise",
     "Nodes",
+    "Pairs",
     "Rest",
     "SequenceNormalise",
     "TransducerKDLoss",
+    "align_lattice",
+    "aligned_codebook_cross_entropy",
+    "aligned_loss",
+    "aligned_posterior_kl",
+    "aligned_vector_mse",
+    "check_frames",
     "class_kl",
+    "codebook_cross_entropy",
     "collapse_lattice",
     "full_lattice_kl",
+    "full_sum_distance",
+    "hypotheses_nll",
+    "hypothesis_weights",
     "lattice_kl",
     "live_lattice_kl",
+    "merge_frames",
+    "pair_frames",
+    "parse_ratio",
     "posterior_kl",
+    "ratio_of_shifts",
+    "split_frames",
     "spread_rest",
     "transducer_kd_loss",
     "vector_mse",

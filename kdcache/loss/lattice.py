@@ -9,7 +9,9 @@ here with K more classes beside them (K = 0 is the paper, large K approaches the
 column u = U there is no label and so one class less. Of a banded target only the band's nodes are
 summed. The gradient by the student's logits is
 p_l − q_l for a kept class and p_v (1 − q_r / p_r) for one of the rest; it is analytic, and the
-vocabulary is read once in each direction (``kdcache.lattice.classes``).
+vocabulary is read once in each direction (``kdcache.lattice.classes``). Of a student that gives
+the factors of its logits, RNN-T loss and KL share one evaluation of its joint network, of which no
+more than a block is ever held (``kdcache.lattice.factored``).
 
 Shapes: B batch, T encoder frames, U labels (a node axis has U+1 entries), S columns of a frame's
 window, X either of the two, V vocabulary with blank, K kept class ids, C = 3+K classes.
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kdcache.batch import LatticeBatch
+    from kdcache.lattice import Logits
 
 
 class TransducerKDLoss(NamedTuple):
@@ -49,7 +52,7 @@ class TransducerKDLoss(NamedTuple):
 
 
 def lattice_kl(
-    logits_BTXV: Tensor,
+    logits_BTXV: Logits,
     target: LatticeBatch,
     labels_BU: Tensor,
     blank: int,
@@ -60,15 +63,15 @@ def lattice_kl(
     """KL of the teacher's collapsed lattice against the student's.
 
     Args:
-        logits_BTXV: the student's, any floating dtype, at the nodes that ``nodes`` says; it may
-            be padded further than the target.
+        logits_BTXV: the student's, any floating dtype, at the nodes that ``nodes`` says, or what
+            they are made of; it may be padded further than the target.
         target: the teacher's classes of each node, and the lengths.
         labels_BU: int64, the labels that both were conditioned on.
         blank: class id of blank.
         reduction: ``none`` for (B,), ``sum`` or ``mean`` over utterances.
         normalise: nats per utterance (``none``), per label or per node that is summed.
         nodes: ``lattice`` for logits (B, T, U+1, V), ``band`` for logits (B, T, S, V) at the
-            nodes of the target's band.
+            nodes of the target's band; of factors both are the same.
 
     Returns:
         float64 for float64 logits, else float32. The gradient is zero in padding. Classes of
@@ -84,7 +87,7 @@ def lattice_kl(
 
 
 def transducer_kd_loss(
-    logits_BTXV: Tensor,
+    logits_BTXV: Logits,
     target: LatticeBatch,
     labels_BU: Tensor,
     blank: int,
@@ -99,8 +102,8 @@ def transducer_kd_loss(
     of them (or to ``rnnt_loss_banded(…) + …``, see ``nodes``); the lengths are the target's.
 
     Args:
-        logits_BTXV: the student's, any floating dtype, at the nodes that ``nodes`` says; it may
-            be padded further than the target.
+        logits_BTXV: the student's, any floating dtype, at the nodes that ``nodes`` says, or what
+            they are made of; it may be padded further than the target.
         target: the teacher's classes of each node, and the lengths.
         labels_BU: int64, the labels that both were conditioned on.
         blank: class id of blank.
@@ -109,7 +112,8 @@ def transducer_kd_loss(
         normalise: of the KL alone: nats per utterance (``none``), per label or per node that is
             summed.
         nodes: ``lattice`` for logits (B, T, U+1, V) and the RNN-T loss over all of them; ``band``
-            for logits (B, T, S, V) at the nodes of the target's band and the loss confined to it.
+            for logits (B, T, S, V) at the nodes of the target's band and the loss confined to it;
+            of factors it says where the RNN-T loss is.
 
     Raises:
         InputError: student, target and labels do not fit.
@@ -122,7 +126,7 @@ def transducer_kd_loss(
 
 
 def _losses(
-    logits_BTXV: Tensor, target: LatticeBatch, labels_BU: Tensor, blank: int, nodes: Nodes
+    logits_BTXV: Logits, target: LatticeBatch, labels_BU: Tensor, blank: int, nodes: Nodes
 ) -> tuple[Tensor, Tensor]:
     """RNN-T loss (B,), and the classes at the target's nodes, (B, T, S, 3+K)."""
     if nodes == "lattice":

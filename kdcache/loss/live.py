@@ -28,7 +28,7 @@ from kdcache.lattice import (
     top_classes,
 )
 from kdcache.lattice.banded import at_band, band_ids
-from kdcache.lattice.classes import empty_gradient, node_blocks, wide_dtype
+from kdcache.lattice.blocks import empty_gradient, node_blocks, wide_dtype
 from kdcache.lattice.lengths import parse_extents
 from kdcache.lattice.reduction import Reduction, reduce_utterances
 from kdcache.loss.divergence import class_kl
@@ -38,7 +38,7 @@ from kdcache.loss.normalise import LatticeNormalise, normalise_lattice
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdcache.lattice.classes import Extents
+    from kdcache.lattice.blocks import Extents
 
 
 def collapse_lattice(

@@ -23,7 +23,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from kdcache.errors import InputError
-from kdcache.lattice.classes import empty_gradient, node_blocks, wide_dtype
+from kdcache.lattice.blocks import empty_gradient, node_blocks, wide_dtype
 from kdcache.loss.divergence import class_kl
 
 if TYPE_CHECKING:

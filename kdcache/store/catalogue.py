@@ -116,11 +116,12 @@ def _good_row(item: PackedUtterance, places: Mapping[str, int]) -> dict[str, Any
 
 
 def _failed_row(item: FailedUtterance) -> dict[str, Any]:
+    told = item.utterance.audio.duration is not None
     return {
         "id": item.utterance.id,
         "text": item.utterance.text,
         "speaker": item.utterance.speaker,
-        "duration": item.utterance.audio.duration,
+        "duration": item.utterance.duration if told else None,
         "error": item.code,
         "message": item.message,
     }

@@ -14,12 +14,17 @@ import xxhash
 from kdcache.types import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 def bytes_hash(data: np.ndarray) -> int:
     """xxh3-64 of uint8 (N,), hashed in place."""
-    return xxhash.xxh3_64_intdigest(data.data if data.size else b"")
+    return xxhash.xxh3_64_intdigest(data.data)
+
+
+def bytes_hashes(parts: Iterable[np.ndarray]) -> list[int]:
+    """:func:`bytes_hash` of each."""
+    return [xxhash.xxh3_64_intdigest(part.data) for part in parts]
 
 
 def column_hash(array: np.ndarray) -> int:

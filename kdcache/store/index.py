@@ -24,6 +24,7 @@ from kdcache.store.catalogue import SHARD, UNIT
 from kdcache.store.checksums import file_hash
 from kdcache.store.commits import CommitRecord
 from kdcache.store.files import FileRecord, map_file
+from kdcache.store.ranged_table import RangedTable
 from kdcache.store.seal import seal, unseal
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ TABLES = ("good", "failed", "units")
 
 CHECKED_BYTES = 1 << 30
 """A larger file of the index is hashed by ``verify`` alone: reading it all would take longer
-than all else of opening. Arrays have hashes of their own, which are always checked."""
+than all else of opening. Of an object store only the columns that are asked for are fetched
+then. Arrays have hashes of their own, which are always checked."""
 
 _CODED = (UNIT, SHARD, "speaker")
 
@@ -48,14 +50,15 @@ class Index:
 
     Attributes:
         spec_hash: of the cache.
-        good: rows of good utterances, sorted by id, one record batch.
+        good: rows of good utterances, sorted by id, one record batch; of a large index in an
+            object store, columns on demand.
         failed: rows of failed ones that no unit has good, sorted by id.
         units: ``unit``, sorted; ``commit`` (the record's file); ``bytes`` of all its files.
         names: of the units.
     """
 
     spec_hash: str
-    good: pa.Table
+    good: pa.Table | RangedTable
     failed: pa.Table
     units: pa.Table
     names: list[str]
@@ -119,8 +122,15 @@ def load_index(storage: Storage, spec_hash: str, committed: set[str]) -> Index |
     if not committed.issuperset(names):
         # A unit was taken out since; the rows of its utterances may not be what counts.
         return None
-    good, failed = (_open(storage, head[1][name]) for name in ("good", "failed"))
-    return Index(spec_hash, good, failed, units, names)
+    rows = head[1]["good"]
+    ranged = storage.folder is None and rows.size > CHECKED_BYTES
+    good = RangedTable(storage, rows) if ranged else _open(storage, rows)
+    return Index(spec_hash, good, _open(storage, head[1]["failed"]), units, names)
+
+
+def whole(table: pa.Table | RangedTable) -> pa.Table:
+    """All columns, in memory or mapped."""
+    return table.whole() if isinstance(table, RangedTable) else table
 
 
 def plain(table: pa.Table) -> pa.Table:

@@ -69,6 +69,11 @@ class MappedFiles:
         data = self.get(file)
         return [data[start : start + length] for start, length in spans]
 
+    def forget(self, path: str) -> None:
+        """Let go of a file; arrays that were handed out keep it as long as they live."""
+        with self._lock:
+            self._open.pop(path, None)
+
     def get(self, file: FileRecord) -> np.ndarray:
         """The file's bytes as uint8; DamagedCacheError where it is missing or cut short."""
         with self._lock:

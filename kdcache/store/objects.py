@@ -11,17 +11,18 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from kdcache.errors import ConfigError, MissingDependencyError, StorageError
+from kdcache.store.retry import Patience, read_patiently
 from kdcache.store.storage import StoredObject
 
 try:
     import obstore
-    from obstore.exceptions import AlreadyExistsError, BaseError
+    from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
     from obstore.store import MemoryStore, from_url
 except ImportError as error:
     raise MissingDependencyError(
@@ -29,9 +30,12 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from kdcache.errors import KdcacheError
     from kdcache.store.storage import Span
+
+ResultT = TypeVar("ResultT")
 
 _PART_BYTES = 64 * 1024 * 1024
 """A larger object is uploaded in parts: a shard of usual size is one request."""
@@ -46,11 +50,13 @@ class ObjectStorage:
     Args:
         location: the URL, without a slash at its end.
         store: obstore's store of the bucket.
+        patience: how often a read is tried again.
     """
 
-    def __init__(self, location: str, store: Any) -> None:
+    def __init__(self, location: str, store: Any, patience: Patience | None = None) -> None:
         self._location = location
         self._store = store
+        self._patience = patience or Patience()
         self._prefix = urlsplit(location).path.strip("/")
 
     @property
@@ -66,39 +72,27 @@ class ObjectStorage:
     def exists(self, key: str) -> bool:
         """One HEAD request."""
         try:
-            with self._reported(key):
-                obstore.head(self._store, self._at(key))
+            self._patiently(key, lambda: obstore.head(self._store, self._at(key)))
         except FileNotFoundError:
             return False
         return True
 
     def read(self, key: str) -> bytes:
         """The whole object, in one request."""
-        with self._reported(key):
-            return bytes(obstore.get(self._store, self._at(key)).bytes())
+        path = self._at(key)
+        return self._patiently(key, lambda: bytes(obstore.get(self._store, path).bytes()))
 
     def read_ranges(self, key: str, spans: Sequence[Span]) -> list[np.ndarray]:
         """Ranged requests, side by side; neighbouring spans share one."""
         wanted = [span for span in spans if span[1]]
-        starts, lengths = [start for start, _ in wanted], [length for _, length in wanted]
-        path = self._at(key)
-        with self._reported(key):
-            try:
-                found = obstore.get_ranges(self._store, path, starts=starts, lengths=lengths)
-            except BaseError:
-                # Servers refuse a span that starts behind the end; whoever asked is told by
-                # short arrays, as from a file.
-                size = obstore.head(self._store, path)["size"]
-                if all(start < size for start in starts):
-                    raise
-                return [np.empty(0, np.uint8) for _ in spans]
+        found = self._patiently(key, lambda: self._ranges(self._at(key), wanted))
         parts = iter(found)
         return [_array(next(parts) if length else b"") for _, length in spans]
 
     def map(self, key: str) -> np.ndarray:
         """The whole object, read into memory."""
-        with self._reported(key):
-            return _array(obstore.get(self._store, self._at(key)).bytes())
+        path = self._at(key)
+        return self._patiently(key, lambda: _array(obstore.get(self._store, path).bytes()))
 
     def put(self, key: str, data: bytes) -> None:
         """One PUT, or several parts that appear together."""
@@ -120,8 +114,8 @@ class ObjectStorage:
 
     def entries(self, prefix: str = "") -> list[StoredObject]:
         """Listed page by page, and sorted."""
-        with self._reported(prefix):
-            found = obstore.list(self._store, self._at(prefix) or None).collect()
+        path = self._at(prefix) or None
+        found = self._patiently(prefix, lambda: obstore.list(self._store, path).collect())
         return sorted(map(self._entry, found), key=lambda entry: entry.key)
 
     def delete(self, key: str) -> None:
@@ -131,6 +125,21 @@ class ObjectStorage:
                 obstore.delete(self._store, self._at(key))
         except FileNotFoundError:
             return
+
+    def _ranges(self, path: str, spans: Sequence[Span]) -> Sequence[Any]:
+        starts, lengths = [start for start, _ in spans], [length for _, length in spans]
+        try:
+            found: Sequence[Any] = obstore.get_ranges(
+                self._store, path, starts=starts, lengths=lengths
+            )
+        except BaseError:
+            # Servers refuse a span that starts behind the end; whoever asked is told by
+            # short arrays, as from a file.
+            size = obstore.head(self._store, path)["size"]
+            if all(start < size for start in starts):
+                raise
+            return [b""] * len(spans)
+        return found
 
     def _at(self, key: str) -> str:
         return f"{self._prefix}/{key}".strip("/")
@@ -148,6 +157,19 @@ class ObjectStorage:
             return self.read(key) == data
         except (FileNotFoundError, StorageError):
             return False
+
+    def _patiently(self, key: str, work: Callable[[], ResultT]) -> ResultT:
+        """A read, repeated where the service failed.
+
+        The library itself repeats requests that are refused with a failure of the server; not
+        those whose answer breaks off.
+        """
+
+        def once() -> ResultT:
+            with self._reported(key):
+                return work()
+
+        return read_patiently(once, key, self._patience, again=_may_pass)
 
     @contextmanager
     def _reported(self, key: str) -> Iterator[None]:
@@ -186,6 +208,11 @@ def _client_options() -> Any:
     """Plain HTTP only where an endpoint of the user's own asks for it."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     return {"allow_http": True} if endpoint.startswith("http://") else None
+
+
+def _may_pass(error: KdcacheError) -> bool:
+    """Whether the service failed, rather than refused."""
+    return isinstance(error.__cause__, GenericError)
 
 
 def _array(data: Any) -> np.ndarray:

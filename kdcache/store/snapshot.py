@@ -19,13 +19,22 @@ from kdcache.errors import DamagedCacheError
 from kdcache.store.catalogue import SHARD, UNIT, empty_part, read_part
 from kdcache.store.commits import CommitRecord, committed_units, load_commit
 from kdcache.store.files import FileRecord, check_file
-from kdcache.store.index import RowsById, ShardsByRow, SortedStrings, load_index, one_array, plain
+from kdcache.store.index import (
+    RowsById,
+    ShardsByRow,
+    SortedStrings,
+    load_index,
+    one_array,
+    plain,
+    whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kdcache.codec import ColumnSpec
     from kdcache.store.index import Index
+    from kdcache.store.ranged_table import RangedTable
     from kdcache.store.storage import Storage
 
 _LOADING_THREADS = 8
@@ -65,7 +74,7 @@ class Snapshot:
     Attributes:
         units: by name; those that an index stands for are not among them.
         index: stands for the units that it names; ``None`` where all are in ``units``.
-        catalogue: good utterances, sorted by id.
+        columns: of good utterances by name, sorted by id.
         failures: failed ones that no unit has good, sorted by id.
         ids: of the good ones, in row order.
         rows: row by id.
@@ -75,12 +84,17 @@ class Snapshot:
 
     units: dict[str, Unit]
     index: Index | None
-    catalogue: pa.Table
+    columns: pa.Table | RangedTable
     failures: pa.Table
     ids: Sequence[str]
     rows: Mapping[str, int]
     shards: Sequence[FileRecord]
     places: Mapping[str, Places]
+
+    @property
+    def catalogue(self) -> pa.Table:
+        """Good utterances, sorted by id, with all columns."""
+        return whole(self.columns)
 
     @property
     def unit_names(self) -> list[str]:
@@ -166,7 +180,7 @@ def _mapped(index: Index, columns: Mapping[str, ColumnSpec]) -> Snapshot:
     return Snapshot(
         units={},
         index=index,
-        catalogue=index.good,
+        columns=index.good,
         failures=index.failed,
         ids=ids,
         rows=RowsById(ids),
@@ -180,7 +194,7 @@ def _assemble(
 ) -> Snapshot:
     tables = [empty_part(columns), *(unit.table for unit in units.values())]
     if index is not None:
-        tables += [plain(index.good), plain(index.failed)]
+        tables += [plain(whole(index.good)), plain(index.failed)]
     table = pa.concat_tables(tables, promote_options="default")
     good = _first_of_each(table.filter(pc.is_null(table["error"])))
     failed = _first_of_each(table.filter(pc.is_valid(table["error"])))
@@ -192,7 +206,7 @@ def _assemble(
     return Snapshot(
         units=units,
         index=index,
-        catalogue=good,
+        columns=good,
         failures=failed,
         ids=ids,
         rows={utterance_id: row for row, utterance_id in enumerate(ids)},
@@ -204,7 +218,7 @@ def _assemble(
 class LazyPlaces(Mapping[str, Places]):
     """Places by column, each worked out when it is first asked for."""
 
-    def __init__(self, table: pa.Table, columns: Mapping[str, ColumnSpec]) -> None:
+    def __init__(self, table: pa.Table | RangedTable, columns: Mapping[str, ColumnSpec]) -> None:
         self._table, self._columns = table, columns
         self._known: dict[str, Places] = {}
 
@@ -244,7 +258,7 @@ def _shards(units: Sequence[str], files: Mapping[str, FileRecord | None]) -> lis
     return shards
 
 
-def _places(table: pa.Table, name: str, spec: ColumnSpec) -> Places:
+def _places(table: pa.Table | RangedTable, name: str, spec: ColumnSpec) -> Places:
     at_N, hash_N = (
         _numbers(table[f"{of}.{name}"], absent) for of, absent in (("at", -1), ("xxh3", 0))
     )
@@ -252,7 +266,7 @@ def _places(table: pa.Table, name: str, spec: ColumnSpec) -> Places:
     values = lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, spec.ndim)
     shape_NA = values
     if lists.null_count:
-        shape_NA = np.full((table.num_rows, spec.ndim), -1, np.int32)
+        shape_NA = np.full((len(lists), spec.ndim), -1, np.int32)
         shape_NA[lists.is_valid().to_numpy(zero_copy_only=False)] = values
     return Places(np.dtype(spec.dtype).newbyteorder("<"), spec.optional, at_N, shape_NA, hash_N)
 

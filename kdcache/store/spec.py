@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kdcache.codec import ColumnSpec, check_vocabulary, make_codec
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from kdcache.codec import RecordCodec
 
 FORMAT_VERSION = 1
+_LONGEST = 100
+"""Characters of a setting in a message."""
+
 AUDIO = "audio"
 AUDIO_COLUMN = ColumnSpec("uint8", 1)
 
@@ -31,7 +35,7 @@ DTYPES = frozenset(
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CacheSpec:
     """What a cache is made of.
 
@@ -49,9 +53,9 @@ class CacheSpec:
     audio: str = "none"
     format_version: int = FORMAT_VERSION
 
-    @property
+    @cached_property
     def spec_hash(self) -> str:
-        """Hex SHA-256 of :meth:`to_dict`."""
+        """Hex SHA-256 of :meth:`to_dict`, taken once: codebooks may be megabytes."""
         return fingerprint_of(self.to_dict())
 
     def target(self, name: str) -> TargetSpec:
@@ -151,7 +155,13 @@ def first_difference(stored: Any, asked: Any, path: str = "") -> str | None:
         return next((found for found in found_in if found), None)
     if stored == asked:
         return None
-    return f"{path} is {stored!r} in the cache, {asked!r} was asked for"
+    return f"{path} is {_shown(stored)} in the cache, {_shown(asked)} was asked for"
+
+
+def _shown(value: Any) -> str:
+    """As Python writes it, without the middle where it is long: a table may be megabytes."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-8:]}"
 
 
 def _check_names(targets: tuple[TargetSpec, ...]) -> None:

@@ -13,8 +13,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdcache.batch import Batch, LatticeBatch, PosteriorBatch, TailTable, VectorBatch
-from kdcache.codec.records import LatticeRecord, PosteriorRecord, Record, VectorRecord
+from kdcache.batch import (
+    Batch,
+    HypothesesBatch,
+    LatticeBatch,
+    PosteriorBatch,
+    ScoreBatch,
+    TailTable,
+    TargetBatch,
+    VectorBatch,
+)
+from kdcache.codec.records import (
+    HypothesesRecord,
+    LatticeRecord,
+    PosteriorRecord,
+    Record,
+    ScoreRecord,
+    VectorRecord,
+)
 from kdcache.stream.pad import pad
 
 if TYPE_CHECKING:
@@ -22,8 +38,6 @@ if TYPE_CHECKING:
 
     from kdcache.codec.tail import TailModel
     from kdcache.stream.source import Example
-
-TargetBatch = LatticeBatch | PosteriorBatch | VectorBatch
 
 
 def collate(examples: Sequence[Example], targets: Mapping[str, TargetBatch] | None = None) -> Batch:
@@ -58,6 +72,10 @@ def collate_records(records: Sequence[Record]) -> TargetBatch:
         return _collate_lattices([r for r in records if isinstance(r, LatticeRecord)])
     if isinstance(first, PosteriorRecord):
         return _collate_posteriors([r for r in records if isinstance(r, PosteriorRecord)])
+    if isinstance(first, ScoreRecord):
+        return _collate_scores([r for r in records if isinstance(r, ScoreRecord)])
+    if isinstance(first, HypothesesRecord):
+        return _collate_hypotheses([r for r in records if isinstance(r, HypothesesRecord)])
     return _collate_vectors([r for r in records if isinstance(r, VectorRecord)])
 
 
@@ -101,7 +119,24 @@ def _table(tail: TailModel) -> TailTable:
 
 def _collate_vectors(records: Sequence[VectorRecord]) -> VectorBatch:
     values = [record.values_TD for record in records]
-    return VectorBatch(_pad(values, 0.0), _lengths(values))
+    codes = [record.codes_TQ for record in records if record.codes_TQ is not None]
+    entries = _pad([c.astype(np.int16) for c in codes], -1).long() if codes else None
+    return VectorBatch(_pad(values, 0.0), _lengths(values), entries)
+
+
+def _collate_scores(records: Sequence[ScoreRecord]) -> ScoreBatch:
+    return ScoreBatch(torch.from_numpy(np.concatenate([record.score_1 for record in records])))
+
+
+def _collate_hypotheses(records: Sequence[HypothesesRecord]) -> HypothesesBatch:
+    none = np.empty((0, 0), np.int32)
+    lists = [record.sequences() for record in records]
+    return HypothesesBatch(
+        _pad([record.scores_H for record in records], 0.0),
+        _pad([pad(found, -1) if found else none for found in lists], -1).long(),
+        _pad([record.lengths_H for record in records], 0).long(),
+        _lengths([record.scores_H for record in records]),
+    )
 
 
 def _lengths(arrays: Sequence[np.ndarray]) -> Tensor:

@@ -14,36 +14,44 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kdcache.batch import LatticeBatch, PosteriorBatch, VectorBatch
-from kdcache.codec import Int8VectorCodec, LatticeCodec, PosteriorCodec
-from kdcache.codec.ids import ABSENT, unpack_ids
+from kdcache.codec import Fp16VectorCodec, Int8VectorCodec, LatticeCodec, PosteriorCodec
+from kdcache.codec.ids import ABSENT, unpack_ids_into
 from kdcache.codec.starts import unpack_starts
 from kdcache.stream.collate import collate_records
-from kdcache.stream.pad import clear_padding, pad, widest
+from kdcache.stream.pad import clear_padding, pad
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from kdcache.batch import TargetBatch
     from kdcache.codec import RecordCodec
-    from kdcache.stream.collate import TargetBatch
+    from kdcache.codec.logprob import LogProbQuantiser
+    from kdcache.stream.buffers import Allocate
 
     Columns = Mapping[str, np.ndarray]
 
 
-def collate_packed(codec: RecordCodec, parts: Sequence[Columns]) -> TargetBatch:
+def collate_packed(
+    codec: RecordCodec, parts: Sequence[Columns], empty: Allocate = np.empty
+) -> TargetBatch:
     """Decode and pad the columns of a target, at least one utterance's.
 
     Args:
         codec: of the target.
         parts: its columns by name, one mapping an utterance.
+        empty: makes the batch's arrays.
     """
     if isinstance(codec, PosteriorCodec) and _posteriors_are_alike(parts):
-        return _posteriors(codec, parts)
+        return _posteriors(codec, parts, empty)
     if isinstance(codec, LatticeCodec):
-        return _lattices(codec, parts)
+        return _lattices(codec, parts, empty)
     if isinstance(codec, Int8VectorCodec):
-        return _vectors(parts)
+        return _int8_vectors(parts, empty)
+    if isinstance(codec, Fp16VectorCodec):
+        return _fp16_vectors(parts, empty)
     return collate_records([codec.decode(columns) for columns in parts])
 
 
@@ -52,25 +60,21 @@ def _posteriors_are_alike(parts: Sequence[Columns]) -> bool:
     return len({p["logp"].shape[1] for p in parts}) == 1 and all("ids" in p for p in parts)
 
 
-def _posteriors(codec: PosteriorCodec, parts: Sequence[Columns]) -> PosteriorBatch:
+def _posteriors(codec: PosteriorCodec, parts: Sequence[Columns], empty: Allocate) -> PosteriorBatch:
     codes = [columns["logp"] for columns in parts]
-    logp_BNC = codec.quantiser.decode(pad(codes, 0))
-    clear_padding(logp_BNC, codes, 1)
-    ids_BNK = unpack_ids(pad([columns["ids"] for columns in parts], ABSENT))
-    return PosteriorBatch(
-        torch.from_numpy(logp_BNC), torch.from_numpy(ids_BNK).long(), _lengths(codes)
-    )
+    logp_BNC = _logp(codec.quantiser, codes, 1, empty)
+    ids_BNK = _ids([columns["ids"] for columns in parts], empty)
+    return PosteriorBatch(logp_BNC, ids_BNK, _lengths(codes))
 
 
-def _lattices(codec: LatticeCodec, parts: Sequence[Columns]) -> LatticeBatch:
+def _lattices(codec: LatticeCodec, parts: Sequence[Columns], empty: Allocate) -> LatticeBatch:
     codes = [columns["logp"] for columns in parts]
-    logp_BTSC = codec.quantiser.decode(pad(codes, 0))
-    clear_padding(logp_BTSC, codes, 2)
+    logp_BTSC = _logp(codec.quantiser, codes, 2, empty)
     starts = [_starts(columns) for columns in parts]
     banded = any("starts" in columns for columns in parts)
     return LatticeBatch(
-        torch.from_numpy(logp_BTSC),
-        _lattice_ids(parts, logp_BTSC.shape),
+        logp_BTSC,
+        _lattice_ids(parts, logp_BTSC.shape, empty),
         _lengths(codes),
         torch.tensor([_labels(*pair) for pair in zip(starts, codes, strict=True)]),
         torch.from_numpy(pad(starts, 0)).long() if banded else None,
@@ -90,21 +94,45 @@ def _labels(starts_T: np.ndarray, codes: np.ndarray) -> int:
     return int(starts_T[-1:].sum() + codes.shape[1] - 1)
 
 
-def _lattice_ids(parts: Sequence[Columns], shape: tuple[int, ...]) -> torch.Tensor:
+def _lattice_ids(parts: Sequence[Columns], shape: tuple[int, ...], empty: Allocate) -> Tensor:
     if not any("ids" in columns for columns in parts):
         return torch.empty((*shape[:3], 0), dtype=torch.int64)
     none = np.empty((0, 0, 0), np.uint16)
-    return torch.from_numpy(unpack_ids(pad([p.get("ids", none) for p in parts], ABSENT))).long()
+    return _ids([columns.get("ids", none) for columns in parts], empty)
 
 
-def _vectors(parts: Sequence[Columns]) -> VectorBatch:
+def _logp(
+    quantiser: LogProbQuantiser, codes: Sequence[np.ndarray], axes: int, empty: Allocate
+) -> Tensor:
+    """Padded codes, decoded; 0 beyond each utterance's lengths along the first ``axes`` axes."""
+    padded = pad(codes, 0, empty)
+    logp = quantiser.decode(padded, empty(padded.shape, np.float32))
+    clear_padding(logp, codes, axes)
+    return torch.from_numpy(logp)
+
+
+def _ids(codes: Sequence[np.ndarray], empty: Allocate) -> Tensor:
+    padded = pad(codes, ABSENT, empty)
+    ids = empty(padded.shape, np.int64)
+    unpack_ids_into(ids, padded)
+    return torch.from_numpy(ids)
+
+
+def _int8_vectors(parts: Sequence[Columns], empty: Allocate) -> VectorBatch:
     codes = [columns["values"] for columns in parts]
-    values_BTD = np.zeros((len(parts), *widest(codes)), np.float32)
-    for row_TD, columns in zip(values_BTD, parts, strict=True):
-        frames, width = columns["values"].shape
-        np.multiply(columns["values"], columns["scale"], out=row_TD[:frames, :width])
-    return VectorBatch(torch.from_numpy(values_BTD), _lengths(codes))
+    codes_BTD = torch.from_numpy(pad(codes, 0, empty))
+    scale_BD = torch.from_numpy(pad([columns["scale"] for columns in parts], 0.0))
+    values_BTD = torch.from_numpy(empty(tuple(codes_BTD.shape), np.float32))
+    torch.mul(codes_BTD, scale_BD[:, None], out=values_BTD)
+    return VectorBatch(values_BTD, _lengths(codes))
 
 
-def _lengths(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+def _fp16_vectors(parts: Sequence[Columns], empty: Allocate) -> VectorBatch:
+    halves = [columns["values"] for columns in parts]
+    halves_BTD = torch.from_numpy(pad(halves, 0.0, empty))
+    values_BTD = torch.from_numpy(empty(tuple(halves_BTD.shape), np.float32))
+    return VectorBatch(values_BTD.copy_(halves_BTD), _lengths(halves))
+
+
+def _lengths(arrays: Sequence[np.ndarray]) -> Tensor:
     return torch.tensor([len(array) for array in arrays], dtype=torch.int64)

@@ -9,11 +9,23 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kdcache.stream.buffers import Allocate
 
-def pad(arrays: Sequence[np.ndarray], value: float) -> np.ndarray:
-    """Stack arrays of one dtype and rank along a new first axis."""
+
+def pad(arrays: Sequence[np.ndarray], value: float, empty: Allocate = np.empty) -> np.ndarray:
+    """Stack arrays of one dtype and rank along a new first axis.
+
+    Args:
+        arrays: at least one.
+        value: of the padding.
+        empty: makes the array to fill.
+    """
     shape = widest(arrays)
-    padded = np.full((len(arrays), *shape), value, dtype=arrays[0].dtype)
+    padded = empty((len(arrays), *shape), arrays[0].dtype)
+    if all(array.shape == shape for array in arrays):
+        joined = padded.reshape(len(arrays) * shape[0], *shape[1:])
+        return np.concatenate(arrays, out=joined).reshape(padded.shape)
+    padded.fill(value)
     for row, array in zip(padded, arrays, strict=True):
         row[tuple(slice(n) for n in array.shape)] = array
     return padded
@@ -22,8 +34,9 @@ def pad(arrays: Sequence[np.ndarray], value: float) -> np.ndarray:
 def clear_padding(padded: np.ndarray, arrays: Sequence[np.ndarray], axes: int) -> None:
     """Zero in place what lies beyond each array's own lengths along its first ``axes`` axes."""
     for row, array in zip(padded, arrays, strict=True):
-        for axis, length in enumerate(array.shape[:axes]):
-            row[(slice(None),) * axis + (slice(length, None),)] = 0
+        for axis in range(axes):
+            if array.shape[axis] < row.shape[axis]:
+                row[(slice(None),) * axis + (slice(array.shape[axis], None),)] = 0
 
 
 def widest(arrays: Sequence[np.ndarray]) -> tuple[int, ...]:

@@ -13,39 +13,55 @@ generator: its order is fixed for ever, whatever the version of numpy.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kdcache.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-BUCKETS = 16
-"""Duration buckets, by quantile: enough that padding is small, few enough to mix well."""
+from kdcache.stream.buckets import bucket_of
+from kdcache.stream.cut import cut, room_for
+from kdcache.stream.shuffle import in_hash_order, shuffled
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class EpochPlan:
-    """The optimiser steps of one epoch.
+    """The optimiser steps of one epoch: N rows in M micro-batches.
 
     Attributes:
-        steps: each a tuple of micro-batches, each an array of catalogue rows.
+        rows_N: catalogue rows, int32 or, beyond 2³¹ of them, int64; a micro-batch's together.
+        starts_M, ends_M: int64; where micro-batch m lies in ``rows_N``, in the order of training.
+        per_step: micro-batches of a step; the last one may have fewer.
     """
 
-    steps: tuple[tuple[np.ndarray, ...], ...]
+    rows_N: np.ndarray
+    starts_M: np.ndarray
+    ends_M: np.ndarray
+    per_step: int = 1
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return -(-len(self.starts_M) // self.per_step)
+
+    @property
+    def steps(self) -> tuple[tuple[np.ndarray, ...], ...]:
+        """Every step, a tuple of micro-batches, each an array of rows. For small plans."""
+        return tuple(self.share(step, 0, 1) for step in range(len(self)))
+
+    def batch(self, number: int) -> np.ndarray:
+        """Rows of a micro-batch, numbered in the order of training."""
+        return self.rows_N[self.starts_M[number] : self.ends_M[number]]
 
     def share(self, step: int, rank: int, world_size: int) -> tuple[np.ndarray, ...]:
         """The micro-batches of ``step`` that worker ``rank`` of ``world_size`` takes."""
-        return self.steps[step][rank::world_size]
+        first, end = self._span(step)
+        return tuple(self.batch(number) for number in range(first + rank, end, world_size))
 
     def utterances(self, step: int) -> int:
         """Utterances of ``step`` on all workers together."""
-        return sum(len(rows) for rows in self.steps[step])
+        span = slice(*self._span(step))
+        return int((self.ends_M[span] - self.starts_M[span]).sum())
+
+    def _span(self, step: int) -> tuple[int, int]:
+        first = step * self.per_step
+        return first, min(first + self.per_step, len(self.starts_M))
 
 
 def plan_epoch(
@@ -59,6 +75,8 @@ def plan_epoch(
 ) -> EpochPlan:
     """Plan an epoch in which every row occurs exactly once.
 
+    Memory is 4 bytes a row and 16 a micro-batch, and while it is planned some bytes a row more.
+
     Args:
         durations: seconds of each catalogue row.
         seed, epoch: what the shuffle depends on.
@@ -71,64 +89,42 @@ def plan_epoch(
     Raises:
         ConfigError: ``batch_seconds`` or ``micro_batches_per_step`` not positive.
     """
+    check_plan(batch_seconds, micro_batches_per_step)
+    durations = np.asarray(durations, np.float64)
+    rows, starts = _fill_buckets(durations, batch_seconds, (seed, 2 * epoch) if shuffle else None)
+    ends = np.append(starts[1:], len(rows)).astype(np.int64)[: len(starts)]
+    if shuffle:
+        order = shuffled(len(starts), seed, 2 * epoch + 1)
+        starts, ends = starts[order], ends[order]
+    return EpochPlan(rows, starts, ends, micro_batches_per_step)
+
+
+def check_plan(batch_seconds: float, micro_batches_per_step: int) -> None:
+    """Raise ConfigError unless an epoch can be planned with these."""
     if batch_seconds <= 0 or micro_batches_per_step < 1:
         raise ConfigError(
             f"batch_seconds is {batch_seconds} and micro_batches_per_step "
             f"{micro_batches_per_step}; both must be positive."
         )
-    durations = np.asarray(durations, np.float64)
-    rows = _shuffled(len(durations), seed, 2 * epoch) if shuffle else np.arange(len(durations))
-    batches = _fill_buckets(rows, durations, batch_seconds)
-    if shuffle:
-        batches = [batches[i] for i in _shuffled(len(batches), seed, 2 * epoch + 1)]
-    count = micro_batches_per_step
-    steps = (tuple(batches[i : i + count]) for i in range(0, len(batches), count))
-    return EpochPlan(tuple(steps))
 
 
 def _fill_buckets(
-    rows: np.ndarray, durations: np.ndarray, batch_seconds: float
-) -> list[np.ndarray]:
-    edges = (
-        np.unique(np.quantile(durations, np.linspace(0, 1, BUCKETS + 1)[1:-1]))
-        if len(durations)
-        else np.empty(0)
-    )
-    buckets = np.searchsorted(edges, durations, side="right")
-    batches: list[np.ndarray] = []
-    for bucket in range(len(edges) + 1):
-        members = rows[buckets[rows] == bucket]
-        batches.extend(_cut(members, durations, batch_seconds))
-    return batches
+    durations: np.ndarray, batch_seconds: float, key: tuple[int, int] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows bucket by bucket, shuffled within each by ``key``, and where each batch starts."""
+    buckets = bucket_of(durations)
+    rows = np.empty(len(durations), row_dtype(len(durations)))
+    found, at = [np.empty(0, np.int64)], 0
+    for bucket in range(int(buckets.max(initial=0)) + 1):
+        members = np.flatnonzero(buckets == bucket).astype(rows.dtype)
+        if key is not None:
+            members = in_hash_order(members, *key)
+        found.append(at + cut(room_for(durations[members], batch_seconds)))
+        rows[at : at + len(members)] = members
+        at += len(members)
+    return rows, np.concatenate(found)
 
 
-def _cut(rows: np.ndarray, durations: np.ndarray, batch_seconds: float) -> Sequence[np.ndarray]:
-    """Consecutive rows whose padded length stays within ``batch_seconds``."""
-    batches, start, longest = [], 0, 0.0
-    for i, row in enumerate(rows):
-        grown = max(longest, float(durations[row]))
-        if i > start and grown * (i - start + 1) > batch_seconds:
-            batches.append(rows[start:i])
-            start, grown = i, float(durations[row])
-        longest = grown
-    if start < len(rows):
-        batches.append(rows[start:])
-    return batches
-
-
-def _shuffled(count: int, seed: int, salt: int) -> np.ndarray:
-    """A permutation of ``range(count)``: rows sorted by a hash of (seed, salt, row)."""
-    key = np.array([seed % 2**64, salt % 2**64], np.uint64)
-    with np.errstate(over="ignore"):
-        start = _mix(_mix(key[:1]) + key[1:])
-        hashes = _mix(np.arange(count, dtype=np.uint64) + start)
-    return np.argsort(hashes, kind="stable")
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): a bijection of 64 bits."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = x ^ (x >> np.uint64(31))
-    return mixed
+def row_dtype(count: int) -> type[np.signedinteger]:
+    """What numbers so many rows."""
+    return np.int32 if count <= np.iinfo(np.int32).max else np.int64

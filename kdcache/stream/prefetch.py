@@ -1,4 +1,4 @@
-"""Reading ahead in a thread, with bounded memory.
+"""Reading ahead in a thread, with bounded memory, or not at all.
 
 A thread, not a process: the work is mapped reads and numpy, which release the interpreter's
 lock, and a batch need not be copied between processes.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -21,6 +22,30 @@ ItemT = TypeVar("ItemT")
 @dataclass(slots=True)
 class _Failure:
     error: BaseException
+
+
+def read_ahead(items: Iterable[ItemT], depth: int) -> Prefetcher[ItemT] | InTurn[ItemT]:
+    """``items``, up to ``depth`` of them made ahead by a thread; of depth 0, without one."""
+    return Prefetcher(items, depth) if depth else InTurn(items)
+
+
+class InTurn(Generic[ItemT]):
+    """Iterates ``items``, each made when it is asked for.
+
+    Attributes:
+        waited: seconds that the consumer has spent waiting for items.
+    """
+
+    def __init__(self, items: Iterable[ItemT]) -> None:
+        self.waited = 0.0
+        self._items = items
+
+    def __iter__(self) -> Iterator[ItemT]:
+        begun = time.perf_counter()
+        for item in self._items:
+            self.waited += time.perf_counter() - begun
+            yield item
+            begun = time.perf_counter()
 
 
 class Prefetcher(Generic[ItemT]):
@@ -70,6 +95,10 @@ class Prefetcher(Generic[ItemT]):
             self._put(None)
         except BaseException as error:  # handed to the consumer, whatever it is
             self._put(_Failure(error))
+        finally:
+            # What a generator holds, such as threads of its own, ends with this one.
+            if isinstance(self._items, Generator):
+                self._items.close()
 
     def _put(self, item: ItemT | _Failure | None) -> bool:
         while not self._stop.is_set():

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from kdcache.corpus import decode_flac, load_audio, read_manifest, resample
-from kdcache.errors import ConfigError, ManifestError, TokenizerError, did_you_mean
+from kdcache.corpus import decode_flac, load_audio, resample
+from kdcache.errors import ConfigError, TokenizerError, did_you_mean
+from kdcache.stream.buffers import Buffers
+from kdcache.stream.catalogue import Integers, Strings
 from kdcache.stream.collate import collate
+from kdcache.stream.join import check_length, join_corpus
 from kdcache.stream.packed import collate_packed
 from kdcache.types import canonical_json, fingerprint_of
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from kdcache.codec.records import Record
     from kdcache.corpus.tokenizer import Tokenizer
     from kdcache.store import Cache
+    from kdcache.stream.join import OnOtherText
     from kdcache.types import Utterance
 
 _BLOCK = 65_536
@@ -62,6 +66,11 @@ class Source(Protocol):
         """float64 seconds by row."""
         ...
 
+    @property
+    def frame_shift(self) -> float | None:
+        """Seconds between two frames of the targets; ``None`` where there are none."""
+        ...
+
     def load(self, row: int) -> Example:
         """Decode one row. May be called from several threads."""
         ...
@@ -79,6 +88,8 @@ class CorpusSource:
         tokenizer: spells the transcripts.
         sample_rate: Hz of the samples to give.
     """
+
+    frame_shift = None
 
     def __init__(
         self,
@@ -117,10 +128,12 @@ class CacheSource:
             cache where it holds any and streams none otherwise.
         sample_rate: Hz of the samples to give; the teacher's if ``None``.
         tokenizer: the student's, checked against the cache's.
+        on_other_text: see :func:`kdcache.stream.join.join_corpus`.
 
     Raises:
         ConfigError: a target that the cache does not hold.
-        ManifestError: utterances of the cache that the corpus lacks, by name.
+        ManifestError: utterances of the cache that the corpus lacks, or has with another duration
+            or text, by name; the length of decoded audio is compared when it is.
         TokenizerError: the cache was made with another tokenizer.
     """
 
@@ -132,17 +145,21 @@ class CacheSource:
         corpus: str | Path | None = None,
         sample_rate: int | None = None,
         tokenizer: Tokenizer | None = None,
+        on_other_text: OnOtherText = "raise",
     ) -> None:
         self._cache = cache
         self._targets = _check_targets(cache, targets)
         if tokenizer is not None:
             check_tokenizer(cache, tokenizer)
         self._sample_rate = sample_rate or cache.spec.teacher.sample_rate
-        table = cache.catalogue
-        self._ids, self._texts = table.column("id"), table.column("text")
-        self._tokens = table.column("tokens")
+        self._buffers = Buffers()
+        self.frame_shift = cache.spec.teacher.frame_shift
+        table = cache.catalogue_columns(["id", "text", "tokens", "duration"])
+        self._ids = table.column("id")
+        self._names, self._texts = Strings(self._ids), Strings(table.column("text"))
+        self._tokens = Integers(table.column("tokens"))
         self.durations = table.column("duration").to_numpy().astype(np.float64)
-        self._audio = None if corpus is None else _join(self._ids, corpus)
+        self._audio = None if corpus is None else join_corpus(table, corpus, on_other_text)
 
     @cached_property
     def snapshot(self) -> str:
@@ -152,26 +169,28 @@ class CacheSource:
     def load(self, row: int) -> Example:
         """The utterance of ``row`` with its targets, checksums verified."""
         records = {name: self._cache.read_target(row, name) for name in self._targets}
-        return replace(self._bare(row), targets=records)
+        return replace(self._bare([row])[0], targets=records)
 
     def load_batch(self, rows: Sequence[int]) -> Batch:
         """Utterances with their targets, decoded straight into the batch."""
-        parts = [self._cache.read_packed(row, self._targets) for row in rows]
+        packed = self._cache.read_packed_rows(rows, self._targets)
         targets = {
-            name: collate_packed(self._cache.codec(name), [part[name] for part in parts])
-            for name in self._targets
+            name: collate_packed(self._cache.codec(name), parts, self._buffers.empty)
+            for name, parts in packed.items()
         }
-        return collate([self._bare(row) for row in rows], targets)
+        return collate(self._bare(rows), targets)
 
-    def _bare(self, row: int) -> Example:
-        """The utterance without its targets."""
-        tokens = np.array(self._tokens[row].as_py(), np.int64)
-        name, text = self._ids[row].as_py(), self._texts[row].as_py()
-        return Example(name, text, tokens, self._samples(row))
+    def _bare(self, rows: Sequence[int]) -> list[Example]:
+        """The utterances without their targets."""
+        own = (column.take(rows) for column in (self._names, self._texts, self._tokens))
+        return [Example(*fields) for fields in zip(*own, map(self._samples, rows), strict=True)]
 
     def _samples(self, row: int) -> np.ndarray | None:
         if self._audio is not None:
-            return load_audio(self._audio[row].audio, self._sample_rate)
+            samples = load_audio(self._audio[row].audio, self._sample_rate)
+            heard = float(self.durations[row])
+            check_length(self._ids[row].as_py(), len(samples), self._sample_rate, heard)
+            return samples
         if self._cache.spec.audio == "none":
             return None
         samples, rate = decode_flac(self._cache.audio(row))
@@ -189,6 +208,11 @@ class KeptSource:
         self._source = source
         self._kept: dict[int, Example] = {}
         self.snapshot, self.durations = source.snapshot, source.durations
+
+    @property
+    def frame_shift(self) -> float | None:
+        """As the source's."""
+        return self._source.frame_shift
 
     def load(self, row: int) -> Example:
         """The utterance of ``row``, decoded when it is first asked for."""
@@ -236,16 +260,3 @@ def _digest_of_ids(spec_hash: str, ids: pa.ChunkedArray) -> str:
         digest.update(canonical_json(block)[1:-1].encode())
     digest.update(b"]]")
     return digest.hexdigest()
-
-
-def _join(ids: pa.ChunkedArray, corpus: str | Path) -> list[Utterance]:
-    """The corpus's utterances in the order of ``ids``."""
-    by_id = {utterance.id: utterance for utterance in read_manifest(corpus)}
-    missing = [name for block in _blocks(ids) for name in block if name not in by_id]
-    if missing:
-        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-        raise ManifestError(
-            f"{len(missing)} of the cache's {len(ids)} utterances are not in {corpus}: {shown}. "
-            "Give the manifest that the cache was extracted from."
-        )
-    return [by_id[name] for block in _blocks(ids) for name in block]

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kdcache.errors import ConfigError, DamagedCacheError, did_you_mean
 from kdcache.stream.collate import collate
+from kdcache.stream.counters import StreamCounters
 from kdcache.stream.plan import EpochPlan, plan_epoch
-from kdcache.stream.prefetch import Prefetcher
-from kdcache.stream.source import CacheSource, CorpusSource, KeptSource
+from kdcache.stream.prefetch import read_ahead
+from kdcache.stream.window import measure_shuffle, plan_window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kdcache.batch import Batch
-    from kdcache.corpus.tokenizer import Tokenizer
-    from kdcache.store import Cache
+    from kdcache.store.shards import ShardsOfRows
+    from kdcache.stream.ahead import ShardsAhead
     from kdcache.stream.source import Example, Source
-    from kdcache.types import Utterance
+    from kdcache.stream.window import ShuffleQuality
 
 OnDamage = Literal["raise", "skip"]
+
+_WINDOW_STATE = ("window_shards", "shards")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +57,25 @@ class Stream:
         rank, world_size: which worker of how many this is.
         micro_batches_per_step: micro-batches of an optimiser step, on all workers together.
         shuffle: ``False`` for evaluation.
-        prefetch: micro-batches, or steps of them, to read ahead.
+        prefetch: micro-batches, or steps of them, to read ahead; 0 reads each when it is asked
+            for, in the thread that asks.
+        shards: which shard each row is in; needed for a window.
+        window_shards: mix the rows of so many shards at a time instead of all, see
+            :mod:`kdcache.stream.window`; of no effect where ``shuffle`` is ``False``.
+        ahead: fetches shards before they are needed, where the cache is remote.
         on_damage: what becomes of an utterance whose stored bytes are not what was written:
             ``raise``, or ``skip`` it, which :attr:`damaged` then names. The order of all others
             stays; a step still counts it among its utterances.
 
     Attributes:
+        counters: seconds waited, and what was given and fetched, so far.
         waited: seconds that the consumer has spent waiting for batches.
         damaged: what was skipped: by catalogue row, the message that names the utterance.
 
     Raises:
-        ConfigError: a rank outside the world, more workers than micro-batches in a step, or an
-            unknown ``on_damage``.
+        ConfigError: a rank outside the world, more workers than micro-batches in a step, an
+            unknown ``on_damage``, or a window without shards. While it is consumed: a disk cache
+            that is too small for the order.
     """
 
     def __init__(
@@ -79,9 +89,14 @@ class Stream:
         micro_batches_per_step: int | None = None,
         shuffle: bool = True,
         prefetch: int = 4,
+        shards: ShardsOfRows | None = None,
+        window_shards: int | None = None,
+        ahead: ShardsAhead | None = None,
         on_damage: OnDamage = "raise",
     ) -> None:
         _check_on_damage(on_damage)
+        _check_window(window_shards, shards)
+        self._shards, self._window, self._ahead = shards, window_shards, ahead
         self._on_damage = on_damage
         self._count = micro_batches_per_step or world_size
         _check_world(rank, world_size, self._count)
@@ -91,18 +106,37 @@ class Stream:
         self._shuffle, self._prefetch = shuffle, prefetch
         self._epoch, self._next = 0, 0
         self.waited = 0.0
+        self._batches, self._utterances = 0, 0
         self.damaged: dict[int, str] = {}
 
     def plan(self, epoch: int) -> EpochPlan:
         """The steps of an epoch, for all workers."""
-        return plan_epoch(
+        plan: Callable[..., EpochPlan] = plan_epoch
+        if self._windowed:
+            assert self._shards is not None
+            assert self._window is not None
+            plan = partial(plan_window, shards=self._shards, window=self._window)
+        elif not self._shuffle:
+            plan = partial(plan_epoch, shuffle=False)
+        return plan(
             self.source.durations,
             seed=self._seed,
             epoch=epoch,
             batch_seconds=self._batch_seconds,
             micro_batches_per_step=self._count,
-            shuffle=self._shuffle,
         )
+
+    @property
+    def counters(self) -> StreamCounters:
+        """What this worker has waited for, been given and had fetched."""
+        fetched = self._ahead.reader.counts if self._ahead else {}
+        return StreamCounters(self.waited, self._batches, self._utterances, **fetched)
+
+    def shuffle_quality(self) -> ShuffleQuality | None:
+        """How well the current epoch is mixed; ``None`` where shards are not known."""
+        if self._shards is None:
+            return None
+        return measure_shuffle(self.plan(self._epoch), self._shards)
 
     def __iter__(self) -> Iterator[Batch]:
         for step in self.steps():
@@ -110,11 +144,13 @@ class Stream:
 
     def steps(self) -> Iterator[Step]:
         """This worker's share of each remaining step of the epoch."""
-        ahead = Prefetcher(self._load_epoch(self._epoch, self._next), self._prefetch)
+        ahead = read_ahead(self._load_epoch(self._epoch, self._next), self._prefetch)
         waited = self.waited
         for step in ahead:
             self._next = step.index + 1
             self.waited = waited + ahead.waited
+            self._batches += len(step.batches)
+            self._utterances += sum(map(len, step.batches))
             yield step
         self._epoch, self._next = self._epoch + 1, 0
 
@@ -134,6 +170,7 @@ class Stream:
             "next": self._next,
             "batch_seconds": self._batch_seconds,
             "micro_batches_per_step": self._count,
+            **self._window_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -143,17 +180,43 @@ class Stream:
             ConfigError: the state belongs to other utterances or to another order.
         """
         mine = self.state_dict()
-        for key in ("snapshot", "seed", "batch_seconds", "micro_batches_per_step"):
-            if state[key] != mine[key]:
+        for key in ("snapshot", "seed", "batch_seconds", "micro_batches_per_step", *_WINDOW_STATE):
+            saved, own = state.get(key), mine.get(key)
+            if saved != own:
                 raise ConfigError(
-                    f"The saved position has {key} {state[key]!r} and this stream {mine[key]!r}: "
+                    f"The saved position has {key} {saved!r} and this stream {own!r}: "
                     "the order would differ. Use the same cache and settings to resume."
                 )
         self._epoch, self._next = int(state["epoch"]), int(state["next"])
 
+    @property
+    def window_shards(self) -> int | None:
+        """Shards that are mixed at a time; ``None`` where it is all of them."""
+        return self._window if self._windowed else None
+
+    @property
+    def _windowed(self) -> bool:
+        return self._window is not None and self._shuffle
+
+    def _window_state(self) -> dict[str, Any]:
+        """What the order depends on besides, with a window."""
+        if not self._windowed or self._shards is None:
+            return {}
+        return dict(zip(_WINDOW_STATE, (self._window, self._shards.digest), strict=True))
+
     def _load_epoch(self, epoch: int, start: int) -> Iterator[Step]:
         plan = self.plan(epoch)
+        if self._ahead is None:
+            yield from self._load_steps(plan, epoch, start, lambda _: None)
+            return
+        with self._ahead.follow(plan, self.rank, self.world_size) as run:
+            yield from self._load_steps(plan, epoch, start, run.advance)
+
+    def _load_steps(
+        self, plan: EpochPlan, epoch: int, start: int, begin: Callable[[int], None]
+    ) -> Iterator[Step]:
         for index in range(start, len(plan)):
+            begin(index)
             shares = plan.share(index, self.rank, self.world_size)
             found = [self._batch(rows.tolist()) for rows in shares]
             batches = tuple(batch for batch in found if batch is not None)
@@ -182,57 +245,22 @@ class Stream:
         return examples
 
 
-def stream_cache(
-    cache: Cache | str | Path,
-    *,
-    targets: Sequence[str] | None = None,
-    corpus: str | Path | None = None,
-    sample_rate: int | None = None,
-    tokenizer: Tokenizer | None = None,
-    keep_in_memory: bool = False,
-    **settings: Any,
-) -> Stream:
-    """Stream a cache: padded torch batches with the teacher's targets.
-
-    Args:
-        cache: an open cache, or its path or URL.
-        targets: which to decode; all if ``None``.
-        corpus, sample_rate, tokenizer: see :class:`CacheSource`.
-        keep_in_memory: decode each utterance once and keep it, for small caches.
-        settings: see :class:`Stream`.
-    """
-    from kdcache.store import Cache, open_cache
-
-    opened = cache if isinstance(cache, Cache) else open_cache(cache)
-    names = [target.name for target in opened.spec.targets] if targets is None else targets
-    source = CacheSource(
-        opened,
-        names,
-        corpus=corpus,
-        sample_rate=sample_rate,
-        tokenizer=tokenizer,
-    )
-    return Stream(KeptSource(source) if keep_in_memory else source, **settings)
-
-
-def stream_corpus(
-    utterances: Iterable[Utterance],
-    tokenizer: Tokenizer,
-    sample_rate: int,
-    *,
-    keep_in_memory: bool = False,
-    **settings: Any,
-) -> Stream:
-    """Stream a corpus without a teacher: the same batches with no targets."""
-    source = CorpusSource(utterances, tokenizer, sample_rate)
-    return Stream(KeptSource(source) if keep_in_memory else source, **settings)
-
-
 def _check_on_damage(value: str) -> None:
     known = get_args(OnDamage)
     if value not in known:
         hint = did_you_mean(value, known)
         raise ConfigError(f"on_damage is {value!r}; expected {' or '.join(known)}.{hint}")
+
+
+def _check_window(window: int | None, shards: ShardsOfRows | None) -> None:
+    if window is None:
+        return
+    if window < 1:
+        raise ConfigError(f"window_shards is {window}; expected a number of shards, at least 1.")
+    if shards is None:
+        raise ConfigError(
+            "window_shards is given, but what is streamed has no shards; leave it out."
+        )
 
 
 def _check_world(rank: int, world_size: int, micro_batches: int) -> None:

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from kdcache.config import Settings
 
+FEATURE_SHIFT = 0.01
+"""Seconds between two feature frames."""
+
 
 class StudentSettings(Settings):
     """Sizes of the encoder, the prediction network and the joint network."""
@@ -28,7 +31,7 @@ class StudentSettings(Settings):
     """Kernel of the depthwise convolution, odd."""
 
     subsampling: Literal[2, 4, 8] = 4
-    """Feature frames (of 10 ms) per encoder frame."""
+    """Feature frames (of 10 ms) per encoder frame; the teacher may have others."""
 
     subsampling_channels: int = Field(default=32, ge=1)
     """Channels of the subsampling convolutions."""
@@ -45,6 +48,19 @@ class StudentSettings(Settings):
     ctc_head: bool = False
     """An auxiliary CTC projection of the encoder: it steadies training, and gives a later
     cache its encoder logits."""
+
+    hidden_head: int = Field(default=0, ge=0)
+    """Width of the teacher's hidden states, onto which the encoder's are projected to learn from
+    them; 0 for none. Only training uses it."""
+
+    codebook_head: int = Field(default=0, ge=0)
+    """How many codebooks the teacher's hidden states were packed by, whose entries are predicted
+    from the encoder's; 0 for none. Only training uses it."""
+
+    @property
+    def frame_shift(self) -> float:
+        """Seconds between two encoder frames."""
+        return self.subsampling * FEATURE_SHIFT
 
     @model_validator(mode="after")
     def _divisible(self) -> StudentSettings:

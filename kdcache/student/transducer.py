@@ -5,7 +5,7 @@ that ``from_pretrained`` loads and that can be a teacher itself (self-distillati
 
 Shapes: B batch, N samples, F feature frames, M mel bands, T encoder frames, U labels,
 S columns of a frame's window, V vocabulary with blank (the last class), J joint width, D hidden
-size.
+size, Q codebooks, E entries of one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from transformers import ParakeetEncoderConfig, ParakeetForRNNT, ParakeetRNNTConfig
 from transformers.models.parakeet import ParakeetFeatureExtractor
 
+from kdcache.codec.codebooks import ENTRIES
 from kdcache.errors import ConfigError
+from kdcache.lattice import FactoredLogits
 from kdcache.lattice.banded import band_columns
 from kdcache.student.augment import mask_features
 
@@ -42,6 +44,10 @@ class StudentOutput:
         frames_B: T of each utterance.
         hidden_BTD: last hidden states of the encoder.
         ctc_logits_BTV: logits of the auxiliary CTC head, where there is one.
+        vectors_BTD: the encoder's states projected to the teacher's width, where that is asked
+            for.
+        codes_BTQE: logits of the entries of the teacher's codebooks, where they are asked for.
+        predict: the prediction network, for other labels than the reference.
     """
 
     encoder_BTJ: Tensor
@@ -50,10 +56,26 @@ class StudentOutput:
     frames_B: Tensor
     hidden_BTD: Tensor
     ctc_logits_BTV: Tensor | None
+    vectors_BTD: Tensor | None = None
+    codes_BTQE: Tensor | None = None
+    predict: Callable[[Tensor], Tensor] | None = None
+
+    def factored(self) -> FactoredLogits:
+        """The lattice for a loss, which evaluates the joint network where and when it needs it."""
+        return FactoredLogits(self.encoder_BTJ, self.decoder_BUJ, self.joint)
+
+    def factored_of(self, labels_BU: Tensor) -> FactoredLogits:
+        """The same of other labels than the reference.
+
+        Args:
+            labels_BU: int64; any class id in padding.
+        """
+        assert self.predict is not None
+        return FactoredLogits(self.encoder_BTJ, self.predict(labels_BU), self.joint)
 
     def lattice_logits(self) -> Tensor:
-        """Logits of every node: (B, T, U+1, V)."""
-        return self.joint(self.decoder_BUJ[:, None], self.encoder_BTJ[:, :, None])
+        """Logits of every node, multiplied out: (B, T, U+1, V)."""
+        return self.factored().lattice_logits()
 
     def band_logits(self, starts_BT: Tensor, width: int) -> Tensor:
         """Logits at the nodes of a band alone, (B, T, S, V): see ``kdcache.lattice.banded``.
@@ -62,10 +84,8 @@ class StudentOutput:
             starts_BT: int64 first column of each window, for as many frames.
             width: S.
         """
-        batch, columns = self.decoder_BUJ.shape[:2]
-        columns_BTS = band_columns(starts_BT, width, columns)
-        rows_B11 = torch.arange(batch, device=starts_BT.device)[:, None, None]
-        return self.joint(self.decoder_BUJ[rows_B11, columns_BTS], self.encoder_BTJ[:, :, None])
+        columns_BTS = band_columns(starts_BT, width, self.decoder_BUJ.shape[1])
+        return self.factored().logits_at(columns_BTS)
 
 
 class TransducerStudent(nn.Module):
@@ -76,6 +96,8 @@ class TransducerStudent(nn.Module):
         extractor: samples → log-mel features.
         tokenizer: the tokenizer whose ids its classes are.
         ctc_head: whether to add a CTC projection of the encoder.
+        hidden_head: width of a projection onto a teacher's hidden states; 0 for none.
+        codebook_head: codebooks whose entries are predicted from the encoder; 0 for none.
     """
 
     def __init__(
@@ -85,6 +107,8 @@ class TransducerStudent(nn.Module):
         tokenizer: Tokenizer,
         *,
         ctc_head: bool = False,
+        hidden_head: int = 0,
+        codebook_head: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -93,6 +117,9 @@ class TransducerStudent(nn.Module):
         config = model.config
         width, classes = config.encoder_config.hidden_size, config.vocab_size
         self.ctc_head = nn.Linear(width, classes) if ctc_head else None
+        self.hidden_head = nn.Linear(width, hidden_head) if hidden_head else None
+        entries = codebook_head * ENTRIES
+        self.codebook_head = nn.Linear(width, entries) if codebook_head else None
 
     @property
     def blank(self) -> int:
@@ -103,6 +130,12 @@ class TransducerStudent(nn.Module):
     def sample_rate(self) -> int:
         """Hz that it expects."""
         return int(self.extractor.sampling_rate)
+
+    @property
+    def frame_shift(self) -> float:
+        """Seconds between two encoder frames."""
+        subsampling = self.model.config.encoder_config.subsampling_factor
+        return float(subsampling * self.extractor.hop_length / self.extractor.sampling_rate)
 
     @property
     def device(self) -> torch.device:
@@ -142,8 +175,19 @@ class TransducerStudent(nn.Module):
         hidden_BTD, encoder_BTJ = hidden_BTD[:, :frames], encoder_BTJ[:, :frames]
         decoder_BUJ = self.predict(batch.labels_BU)
         ctc = self.ctc_head(hidden_BTD) if self.ctc_head is not None else None
-        joint = self.model.joint
-        return StudentOutput(encoder_BTJ, decoder_BUJ, joint, frames_B, hidden_BTD, ctc)
+        vectors = self.hidden_head(hidden_BTD) if self.hidden_head is not None else None
+        codes = self.codebook_head(hidden_BTD) if self.codebook_head is not None else None
+        return StudentOutput(
+            encoder_BTJ,
+            decoder_BUJ,
+            self.model.joint,
+            frames_B,
+            hidden_BTD,
+            ctc,
+            vectors,
+            codes if codes is None else codes.unflatten(-1, (-1, ENTRIES)),
+            self.predict,
+        )
 
 
 def build_student(settings: StudentSettings, tokenizer: Tokenizer) -> TransducerStudent:
@@ -151,7 +195,14 @@ def build_student(settings: StudentSettings, tokenizer: Tokenizer) -> Transducer
     model = ParakeetForRNNT(_network_config(settings, tokenizer.vocab_size))
     _scale_by_fan_in(model)
     extractor = ParakeetFeatureExtractor()
-    return TransducerStudent(model, extractor, tokenizer, ctc_head=settings.ctc_head)
+    return TransducerStudent(
+        model,
+        extractor,
+        tokenizer,
+        ctc_head=settings.ctc_head,
+        hidden_head=settings.hidden_head,
+        codebook_head=settings.codebook_head,
+    )
 
 
 def _scale_by_fan_in(model: nn.Module) -> None:

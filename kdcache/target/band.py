@@ -4,7 +4,7 @@ The lattice is multiplied out a few frames at a time, once to keep two numbers a
 next label, from which forward-backward tells how probable it is that the alignment passes there
 (``kdcache.lattice``). What a node's classes are is asked a second time, of the band's nodes alone.
 
-Shapes: T encoder frames, U labels (a node axis has U+1 entries), V vocabulary with blank.
+Shapes: T encoder frames, U labels (a node axis has U+1 entries).
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from kdcache.errors import TeacherOutputError
 from kdcache.lattice import forward_backward, node_occupancy
-from kdcache.target.nodes import chunks, next_labels
+from kdcache.target.arcs import arcs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +37,7 @@ def choose_band(lattice: LatticeLogits, tokens: Sequence[int], rule: BandRule, b
         TeacherOutputError: NaN or +inf among the logits, or labels that the teacher gives no
             probability at all.
     """
-    parts = [_arcs(part, tokens, lattice.blank) for _, part in chunks(lattice, budget)]
-    blank_TU, label_TU = (torch.cat(list(part)) for part in zip(*parts, strict=True))
+    blank_TU, label_TU = arcs_of(lattice, tokens, budget)
     frames, columns = blank_TU.shape
     lengths = (torch.tensor([n], device=blank_TU.device) for n in (frames, columns - 1))
     found = forward_backward(blank_TU[None], label_TU[None], *lengths)
@@ -49,14 +47,3 @@ def choose_band(lattice: LatticeLogits, tokens: Sequence[int], rule: BandRule, b
             "where it is spoken; check the transcript, or keep the whole lattice."
         )
     return rule.choose(node_occupancy(found)[0].cpu().numpy())
-
-
-def _arcs(logits_TUV: Tensor, tokens: Sequence[int], blank: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of blank and of the next label, float32 (T, U+1) each."""
-    next_U1 = next_labels(tokens, blank, logits_TUV)[:, None]
-    logits_TUV = logits_TUV.float()
-    total_TU = logits_TUV.logsumexp(-1)
-    if not bool(total_TU.isfinite().all()):
-        raise TeacherOutputError("The teacher gave NaN or infinite logits.")
-    label_TU = logits_TUV.gather(-1, next_U1.expand(len(logits_TUV), -1, -1))[..., 0]
-    return logits_TUV[..., blank] - total_TU, label_TU - total_TU

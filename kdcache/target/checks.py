@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from kdcache.errors import ConfigError, TeacherOutputError, UnsupportedTargetError
+from kdcache.types import TeacherKind
 
 if TYPE_CHECKING:
     from kdcache.types import TeacherSpec
 
 GivenT = TypeVar("GivenT")
+
+_POSTERIORS = {
+    TeacherKind.TRANSDUCER: "lattice",
+    TeacherKind.CTC: "encoder_logits",
+    TeacherKind.ATTENTION: "decoder_logits",
+}
+"""The target that makes a teacher one of its kind."""
 
 
 def check_offered(kind: str, teacher: TeacherSpec) -> None:
@@ -20,6 +28,24 @@ def check_offered(kind: str, teacher: TeacherSpec) -> None:
         raise UnsupportedTargetError(
             f"Teacher {teacher.name!r} ({teacher.kind}) cannot give target {kind!r}; it gives "
             f"{', '.join(teacher.targets)}."
+        )
+
+
+def check_scores_offered(kind: str, teacher: TeacherSpec, *kinds: TeacherKind) -> None:
+    """Raise UnsupportedTargetError unless ``teacher`` can score whole label sequences.
+
+    Any teacher that gives the posteriors of its kind can, so that specs need not say so.
+
+    Args:
+        kind: of the target that is asked for.
+        teacher: what it is.
+        kinds: of teachers for which there is a way.
+    """
+    if teacher.kind not in kinds or _POSTERIORS[teacher.kind] not in teacher.targets:
+        able = " or ".join(f"{k} teachers with {_POSTERIORS[k]}" for k in kinds)
+        raise UnsupportedTargetError(
+            f"Teacher {teacher.name!r} ({teacher.kind}) cannot give target {kind!r}, which is of "
+            f"{able}; it gives {', '.join(teacher.targets)}."
         )
 
 

@@ -59,3 +59,10 @@ def vector_fidelity(values_TD: np.ndarray, decoded_TD: np.ndarray) -> dict[str, 
     """Mean and largest absolute error, in the vector's unit."""
     error_TD = np.abs(values_TD.astype(np.float64) - decoded_TD)
     return {"error_mean": float(error_TD.mean()), "error_max": float(error_TD.max())}
+
+
+def relative_error(values_TD: np.ndarray, decoded_TD: np.ndarray) -> float:
+    """Squared error ÷ sum of squares: of what codebooks leave; 0 where all values are 0."""
+    values_TD = values_TD.astype(np.float64)
+    squares = float(np.square(values_TD).sum())
+    return float(np.square(values_TD - decoded_TD).sum()) / squares if squares else 0.0

@@ -25,7 +25,9 @@ class Reduced:
             vocabulary, the rest spread evenly: what keeping few classes lost as well); of a
             band of a lattice ``band_outside`` (share of the teacher's occupancy that is in
             none of its windows). For vectors: ``error_mean`` and ``error_max`` (absolute, in
-            the vector's unit).
+            the vector's unit), and of codebooks ``error_relative`` (squared error ÷ squares). Of
+            a score, which loses nothing, ``nats_per_label``, so that it is seen without reading
+            a shard; of hypotheses ``mass_outside`` (probability of what is not listed).
         losses: of posteriors, what was lost of each row, by the measure's name without
             ``_mean``, float64 nats: for whoever chooses between settings; not stored.
     """
@@ -43,7 +45,8 @@ class Target(Protocol):
     """
 
     record: ClassVar[str]
-    """The kind of record that it makes: ``lattice``, ``posterior`` or ``vector``."""
+    """The kind of record that it makes: ``lattice``, ``posterior``, ``vector``, ``score`` or
+    ``hypotheses``."""
 
     def settings(self) -> dict[str, Any]:
         """All its settings, defaults among them, JSON-ready; keywords of its class."""

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from kdcache.codec import make_codec
 from kdcache.errors import ConfigError, did_you_mean
+from kdcache.target.full_sum import FullSumTarget
+from kdcache.target.hypotheses import HypothesesTarget
 from kdcache.target.lattice import LatticeTarget
 from kdcache.target.posterior import DecoderLogitsTarget, EncoderLogitsTarget
 from kdcache.target.protocol import Target
@@ -31,7 +33,9 @@ TARGETS: dict[str, Callable[..., Any]] = {
         DecoderLogitsTarget,
         EncoderLogitsTarget,
         FeaturesTarget,
+        FullSumTarget,
         HiddenTarget,
+        HypothesesTarget,
         LatticeTarget,
     )
 }

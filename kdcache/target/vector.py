@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kdcache.codec.records import VectorRecord
 from kdcache.errors import TeacherOutputError
 from kdcache.target.checks import check_offered, check_rows, given
-from kdcache.target.fidelity import vector_fidelity
+from kdcache.target.fidelity import relative_error, vector_fidelity
 from kdcache.target.protocol import Reduced
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from kdcache.codec.protocol import RecordCodec
@@ -44,14 +45,26 @@ class VectorTarget:
 
     def reduce(self, output: TeacherOutput, codec: RecordCodec) -> Reduced:
         """Pack the vectors; see ``Target.reduce``."""
-        values = self.values(output)
-        if not bool(values.isfinite().all()):
-            raise TeacherOutputError(f"The teacher gave NaN or infinite {self.kind}.")
-        record = VectorRecord(values.float().cpu().numpy())
+        record = VectorRecord(self.vectors(output))
         columns = codec.encode(record)
         decoded = codec.decode(columns)
         assert isinstance(decoded, VectorRecord)
-        return Reduced(columns, vector_fidelity(record.values_TD, decoded.values_TD))
+        fidelity = vector_fidelity(record.values_TD, decoded.values_TD)
+        if decoded.codes_TQ is not None:
+            fidelity["error_relative"] = relative_error(record.values_TD, decoded.values_TD)
+        return Reduced(columns, fidelity)
+
+    def vectors(self, output: TeacherOutput) -> np.ndarray:
+        """The vectors on the host, float32 (T, D).
+
+        Raises:
+            TeacherOutputError: NaN or infinity among them, or a shape that cannot be.
+        """
+        values = self.values(output)
+        if not bool(values.isfinite().all()):
+            raise TeacherOutputError(f"The teacher gave NaN or infinite {self.kind}.")
+        values_TD: np.ndarray = values.float().cpu().numpy()
+        return values_TD
 
     @abstractmethod
     def values(self, output: TeacherOutput) -> Tensor:

@@ -59,6 +59,15 @@ class WhisperTeacher(TransformersTeacher):
         return
 
     @property
+    def end_id(self) -> int | None:
+        """The token that generation ends at; ``None`` where neither config names one."""
+        for config in (self.model.generation_config, self.model.config):
+            end = getattr(config, "eos_token_id", None)
+            if end is not None:
+                return int(end[0] if isinstance(end, list) else end)
+        return None
+
+    @property
     def frame_shift(self) -> float:
         """Hop of the features times the encoder's stride, in seconds."""
         return float(self._samples_per_frame / self.extractor.sampling_rate)
@@ -130,6 +139,7 @@ class WhisperTeacher(TransformersTeacher):
                     tokens=labels,
                     hidden_TD=hidden_BTD[row, :frames],
                     token_logits_UV=self.model.proj_out(states_UD),
+                    end=self.end_id,
                     features_FM=features_BMF[row, :, :feature_frames].T,
                 )
             )

@@ -19,6 +19,24 @@ if TYPE_CHECKING:
     from kdcache.types import TeacherSpec
 
 
+class Predictor(Protocol):
+    """A prediction network, asked label by label: what a search for other labels needs.
+
+    A state is a tuple of tensors with a row a sequence, so that sequences can be chosen,
+    repeated and joined by their rows.
+    """
+
+    def start(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Output (1, J) before any label, and the state of that one sequence."""
+        ...
+
+    def step(
+        self, labels_N: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Outputs (N, J) after one more label of each of N sequences, and their states."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class LatticeLogits:
     """A transducer's lattice, not yet multiplied out: rows of logits are made on demand.
@@ -29,12 +47,15 @@ class LatticeLogits:
         joint: maps frames (t, 1, J) and states (1, U+1, J), or (t, S, J) of a window in each
             frame, to logits (t, U+1, V) or (t, S, V).
         blank: class id of blank.
+        predictor: the prediction network, for targets that look for labels of their own;
+            ``None`` where a teacher does not offer it.
     """
 
     encoder_TJ: Tensor
     decoder_UJ: Tensor
     joint: Callable[[Tensor, Tensor], Tensor]
     blank: int
+    predictor: Predictor | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -71,8 +92,11 @@ class TeacherOutput:
         token_logits_UV: an attention decoder's teacher-forced logits, (U+1, V), the last
             row predicting the end.
         features_FM: the model's input features, where it has any.
+        end: class id by which an attention decoder's last row says that nothing follows.
         utterance: id of the utterance, from which targets that draw at random are seeded; a
             teacher need not know it.
+        blank: class id of blank among the frame logits, as its spec has it; a teacher need not
+            repeat it.
     """
 
     frames: int
@@ -82,7 +106,9 @@ class TeacherOutput:
     lattice: LatticeLogits | None = None
     token_logits_UV: Tensor | None = None
     features_FM: Tensor | None = None
+    end: int | None = None
     utterance: str = ""
+    blank: int | None = None
 
 
 @runtime_checkable

@@ -9,12 +9,12 @@ encoder's last hidden states (``ctc_head.safetensors``: ``weight`` (V, D), ``bia
 same classes and blank as the lattice) offers ``encoder_logits`` from it.
 
 Shapes: B batch, F feature frames, M mel bands, T encoder frames, U labels, J joint width, D
-hidden size, V vocabulary with blank.
+hidden size, V vocabulary with blank, N sequences.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -49,6 +49,7 @@ class TransducerTeacher(ParakeetTeacher):
         if head is not None:
             head = (head[0].to(self.device, self.dtype), head[1].to(self.device, self.dtype))
         self._head = head
+        self.predictor = LstmPredictor(self.model.decoder, self.start_id)
 
     @property
     def blank_id(self) -> int:
@@ -85,6 +86,7 @@ class TransducerTeacher(ParakeetTeacher):
                 decoder_UJ=states_BUJ[row, : len(labels) + 1],
                 joint=self.joint,
                 blank=self.blank_id,
+                predictor=self.predictor,
             )
             outputs.append(
                 TeacherOutput(
@@ -115,6 +117,41 @@ class TransducerTeacher(ParakeetTeacher):
                 decoder_hidden_states=decoder, encoder_hidden_states=encoder
             )
         return logits
+
+
+class LstmPredictor:
+    """Parakeet's prediction network, label by label; see ``Predictor``.
+
+    A state is the LSTM's two, with the sequences first: (N, layers, J) each.
+
+    Args:
+        network: the model's ``decoder``.
+        start_id: the id that decoding starts from.
+    """
+
+    def __init__(self, network: Any, start_id: int) -> None:
+        self._network = network
+        self._start_id = start_id
+
+    def start(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Output (1, J) after the start id alone."""
+        device = self._network.embedding.weight.device
+        return self._run(torch.tensor([self._start_id], device=device), None)
+
+    def step(
+        self, labels_N: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Outputs (N, J) after one more label of each sequence."""
+        return self._run(labels_N, tuple(s.transpose(0, 1).contiguous() for s in state))
+
+    @torch.no_grad()
+    def _run(
+        self, labels_N: Tensor, state: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        embedded_N1J = self._network.embedding(labels_N[:, None])
+        output_N1J, state = self._network.lstm(embedded_N1J, state)
+        output_NJ: Tensor = self._network.decoder_projector(output_N1J[:, 0])
+        return output_NJ, tuple(s.transpose(0, 1) for s in state or ())
 
 
 def read_ctc_head(path: Path, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Random records: seeded ones for tests of stores, hypothesis strategies for codecs.
 
 Shapes: T encoder frames, U labels, K kept classes, N frames or tokens, V vocabulary,
-C classes, D hidden size.
+C classes, D hidden size, H hypotheses.
 """
 
 from __future__ import annotations
@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdcache.codec import LatticeRecord, PosteriorRecord, VectorRecord
+from kdcache.codec import (
+    HypothesesRecord,
+    LatticeRecord,
+    PosteriorRecord,
+    ScoreRecord,
+    VectorRecord,
+)
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -75,13 +81,32 @@ def random_vector(rng: np.random.Generator, frames: int, width: int) -> VectorRe
     return VectorRecord(rng.normal(size=(frames, width)).astype(np.float32))
 
 
+def random_score(rng: np.random.Generator) -> ScoreRecord:
+    """A log-probability."""
+    return ScoreRecord(-rng.exponential(20, size=1).astype(np.float32))
+
+
+def random_hypotheses(
+    rng: np.random.Generator, count: int, longest: int = 9, vocab: int = 100
+) -> HypothesesRecord:
+    """H = ``count`` label sequences, best first; their lengths random too."""
+    scores_H = -np.sort(rng.exponential(20, size=count)).astype(np.float32)
+    lengths_H = rng.integers(0, longest + 1, size=count).astype(np.int32)
+    return HypothesesRecord(scores_H, lengths_H, _ids(rng, int(lengths_H.sum()), vocab))
+
+
 def random_record(rng: np.random.Generator, kind: str) -> Record:
-    """A small record of that kind (``lattice``, ``posterior``, ``vector``), sizes random too."""
+    """A small record of that kind (``lattice``, ``posterior``, ``vector``, ``score``,
+    ``hypotheses``), sizes random too."""
     length, labels = int(rng.integers(1, 12)), int(rng.integers(0, 6))
     if kind == "lattice":
         return random_lattice(rng, length, labels, kept=2)
     if kind == "posterior":
         return random_posterior(rng, length, kept=3)
+    if kind == "score":
+        return random_score(rng)
+    if kind == "hypotheses":
+        return random_hypotheses(rng, labels)
     return random_vector(rng, length, width=4)
 
 
@@ -89,7 +114,13 @@ def records(kind: str) -> SearchStrategy[Record]:
     """Hypothesis strategy of records of that kind: edge sizes, zero probabilities, wide ranges."""
     from hypothesis import strategies as st
 
-    drawers = {"lattice": _lattices, "posterior": _posteriors, "vector": _vectors}
+    drawers = {
+        "lattice": _lattices,
+        "posterior": _posteriors,
+        "vector": _vectors,
+        "score": _scores,
+        "hypotheses": _hypotheses,
+    }
     strategy: SearchStrategy[Record] = st.composite(drawers[kind])()
     return strategy
 
@@ -155,6 +186,27 @@ def _vectors(draw: Any) -> Record:
     return VectorRecord(draw(hnp.arrays(np.float32, shape, elements=values)))
 
 
+def _scores(draw: Any) -> Record:
+    from hypothesis import strategies as st
+
+    score = draw(st.floats(-(2.0**100), 0, width=32) | st.just(float("-inf")))
+    return ScoreRecord(np.array([score], np.float32))
+
+
+def _hypotheses(draw: Any) -> Record:
+    from hypothesis import strategies as st
+
+    score = st.floats(-(2.0**100), 0, width=32) | st.just(float("-inf"))
+    scores_H = sorted(draw(st.lists(score, max_size=5)), reverse=True)
+    ids = st.lists(st.integers(0, 65_533), max_size=6)
+    found = [draw(ids) for _ in scores_H]
+    return HypothesesRecord(
+        np.array(scores_H, np.float32),
+        np.array([len(labels) for labels in found], np.int32),
+        np.array([label for labels in found for label in labels], np.int32),
+    )
+
+
 def _draw_logp(draw: Any, shape: tuple[int, ...]) -> np.ndarray:
     from hypothesis import strategies as st
     from hypothesis.extra import numpy as hnp
@@ -180,6 +232,10 @@ def _without_repeats(ids_XK: np.ndarray) -> np.ndarray:
     repeated_XK = ((ids_XK[..., :, None] == ids_XK[..., None, :]) & earlier_KK).any(-1)
     distinct_XK: np.ndarray = np.where(repeated_XK, -1, ids_XK).astype(np.int32)
     return distinct_XK
+
+
+def _ids(rng: np.random.Generator, count: int, vocab: int) -> np.ndarray:
+    return rng.integers(0, vocab, size=count).astype(np.int32)
 
 
 def _distinct_ids(

@@ -54,6 +54,11 @@ def load_data(settings: TrainSettings, world: World) -> tuple[Stream, Tokenizer]
         corpus=data.corpus,
         sample_rate=SAMPLE_RATE,
         tokenizer=tokenizer,
+        on_other_text=data.on_other_text,
+        window_shards=data.window_shards,
+        disk_cache=data.disk_cache,
+        disk_cache_bytes=data.disk_cache_bytes,
+        ahead_shards=data.ahead_shards,
         **shared,
     )
     return stream, tokenizer

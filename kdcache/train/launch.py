@@ -26,15 +26,16 @@ if TYPE_CHECKING:
     from kdcache.train.settings import TrainSettings
 
 # What may change between two starts of one run without changing what it computes.
-FREE = {
-    "out",
-    "workers",
-    "threads",
-    "cpus_per_worker",
-    "gpu",
-    "max_failures",
-    "ray_address",
-    "checkpoint_every",
+FREE: dict[str, Any] = {
+    "out": True,
+    "workers": True,
+    "threads": True,
+    "cpus_per_worker": True,
+    "gpu": True,
+    "max_failures": True,
+    "ray_address": True,
+    "checkpoint_every": True,
+    "data": {"disk_cache", "disk_cache_bytes", "ahead_shards"},
 }
 
 
@@ -47,7 +48,9 @@ class TrainReport:
         steps: optimiser steps done.
         loss: of the last step.
         seconds: of training in the last start, start-up left out.
-        waiting: of these, seconds spent waiting for batches.
+        waiting: of these, seconds spent waiting for batches; of each step, the worker's that
+            waited longest.
+        stall: the share of ``seconds`` that is ``waiting``.
         damaged: utterances that were skipped because their stored bytes are damaged.
     """
 
@@ -56,6 +59,7 @@ class TrainReport:
     loss: float
     seconds: float
     waiting: float
+    stall: float
     damaged: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,16 +96,21 @@ def run_training(
         last["loss"],
         last["seconds"],
         last["waiting"],
+        last["waiting"] / max(last["seconds"], 1e-9),
         last.get("damaged", 0),
     )
 
 
 def prepare(settings: TrainSettings) -> None:
     """Find a user's mistakes before anything starts, and note the settings in the run."""
+    from kdcache.train.alignment import alignment_of
     from kdcache.train.data import load_data
 
     _check_same_run(settings)
-    load_data(settings, World(size=settings.workers))
+    stream, _ = load_data(settings, World(size=settings.workers))
+    if settings.init is None:
+        clocks = (stream.source.frame_shift, settings.student.frame_shift)
+        alignment_of(settings.align, settings.loss, *clocks)
     settings.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_comparable(settings), indent=2) + "\n"
     (settings.out / "config.json").write_text(text, encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,8 @@ from kdcache.batch import to_device
 from kdcache.errors import TokenizerError
 from kdcache.student import build_student, load_student
 from kdcache.student.augment import SpecAugment
+from kdcache.student.noise import NoiseAugment, add_noise
+from kdcache.train.alignment import alignment_of
 from kdcache.train.checkpoint import (
     finished_student,
     list_checkpoints,
@@ -21,8 +22,9 @@ from kdcache.train.checkpoint import (
     save_finished,
 )
 from kdcache.train.data import load_data
-from kdcache.train.metrics import append_metrics, drop_metrics_after
+from kdcache.train.metrics import append_metrics, drop_metrics_after, save_shuffle
 from kdcache.train.objective import loss_terms, weighted_sum
+from kdcache.train.stall import StallClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +66,9 @@ class Trainer:
         )
         _check_spelling(student, tokenizer)
         self.student = student.to(world.device)
+        self._weights = settings.loss
+        clocks = (self.stream.source.frame_shift, student.frame_shift)
+        self._alignment = alignment_of(settings.align, settings.loss, *clocks)
         self.optimizer = _optimizer(self.student, settings.optim)
         if checkpoints:
             self._restore(checkpoints[-1].training_state())
@@ -73,7 +78,8 @@ class Trainer:
     def run(self) -> Path:
         """Train to the last step; returns the directory of the finished student."""
         steps = self._settings.optim.steps
-        self._began = time.monotonic()
+        self._tell_shuffle()
+        self._clock = StallClock(self._world)
         while self.step < steps:
             for step in self.stream.steps():
                 self._train_step(step)
@@ -83,8 +89,15 @@ class Trainer:
                     break
         return self._finish()
 
+    def _tell_shuffle(self) -> None:
+        window = self.stream.window_shards
+        quality = self.stream.shuffle_quality() if window and self._world.is_first else None
+        if window and quality:
+            save_shuffle(self._out, window, quality)
+
     def _train_step(self, step: Step) -> None:
         self.student.train()
+        self._weights = self._settings.loss.at(self.step)
         rate = learning_rate(self.step, self._settings.optim)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -104,7 +117,7 @@ class Trainer:
         for place, batch in enumerate(step.batches):
             self._seed(place * self._world.size + self._world.rank)
             terms = self._terms(to_device(batch, self._world.device))
-            loss = weighted_sum(terms, self._settings.loss) / step.utterances
+            loss = weighted_sum(terms, self._weights) / step.utterances
             loss.backward()  # type: ignore[no-untyped-call]
             for name, values_B in terms.items():
                 totals[name] = totals.get(name, 0.0) + values_B.detach().sum() / step.utterances
@@ -114,8 +127,11 @@ class Trainer:
         augment = None
         if self._settings.augment:
             augment = replace(SpecAugment(), seed=self._settings.seed, step=self.step)
+        if self._settings.noise is not None:
+            noise = NoiseAugment(self._settings.noise, seed=self._settings.seed, step=self.step)
+            batch = add_noise(batch, noise)
         output = self.student(batch, augment)
-        return loss_terms(output, batch, self.student.blank, self._settings.loss)
+        return loss_terms(output, batch, self.student.blank, self._weights, self._alignment)
 
     def _seed(self, place: int) -> None:
         """Dropout depends on the micro-batch's place in the run, not on its worker."""
@@ -125,16 +141,16 @@ class Trainer:
     def _log(
         self, step: Step, totals: dict[str, torch.Tensor], rate: float, norm: torch.Tensor
     ) -> None:
-        weights = self._settings.loss.weights()
+        weights = self._weights.weights()
         names = sorted(weights)
         zero = torch.zeros((), device=self._world.device)
         damaged = zero + len(self.stream.damaged)
         values = torch.stack([*(totals.get(name, zero) for name in names), damaged])
         *sums, skipped = self._world.sum(values).tolist()
+        times = self._clock.tick(self.stream.waited)
         summed = dict(zip(names, sums, strict=True))
         if not self._world.is_first:
             return
-        seconds = time.monotonic() - self._began
         record = {
             "step": self.step,
             "epoch": step.epoch,
@@ -142,8 +158,7 @@ class Trainer:
             **summed,
             "learning_rate": rate,
             "gradient_norm": float(norm),
-            "seconds": round(seconds, 3),
-            "waiting": round(self.stream.waited, 3),
+            **times.to_dict(),
             "damaged": int(skipped),
         }
         append_metrics(self._out, record)

@@ -1,15 +1,11 @@
 """The student's loss on one micro-batch: a weighted sum of terms.
 
-    L = w_rnnt · L_RNNT + β · KL_lattice + w_enc · KL_encoder + w_ctc · L_CTC
+    L = w_rnnt · L_RNNT + β · KL_lattice + w_enc · KL_encoder + w_ctc · L_CTC + …
 
 (β as in arXiv 2011.06110, equation for the collapsed lattice.) Every term is a value per
 utterance in nats; the step's loss is their sum over all utterances of the step, on all
 workers, divided by the number of these utterances. So it does not matter how a step is cut
-into micro-batches.
-
-Where the cached lattice is a band, KL_lattice is over the band's nodes. L_RNNT is over the whole
-lattice all the same, unless it is asked to stay in the band (``loss.rnnt_in_band``): then nothing
-needs the other nodes, and the joint network is evaluated at T×S of them instead of T×U.
+into micro-batches. The terms themselves are in ``kdcache.train.terms``.
 """
 
 from __future__ import annotations
@@ -17,12 +13,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.functional import ctc_loss
 
-from kdcache.batch import PosteriorBatch
-from kdcache.errors import KdcacheError, SpecMismatchError
-from kdcache.lattice import rnnt_loss
-from kdcache.loss import posterior_kl, transducer_kd_loss
+from kdcache.errors import KdcacheError
+from kdcache.train.alignment import SIDE_BY_SIDE, Alignment
+from kdcache.train.terms import (
+    ctc_term,
+    encoder_term,
+    hidden_terms,
+    hypotheses_term,
+    transducer_terms,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,11 @@ class NonFiniteLossError(KdcacheError):
 
 
 def loss_terms(
-    output: StudentOutput, batch: Batch, blank: int, weights: LossSettings
+    output: StudentOutput,
+    batch: Batch,
+    blank: int,
+    weights: LossSettings,
+    alignment: Alignment = SIDE_BY_SIDE,
 ) -> dict[str, Tensor]:
     """The terms whose weight is not zero, each (B,) nats.
 
@@ -47,22 +51,16 @@ def loss_terms(
         NonFiniteLossError: by the utterance's id.
         SpecMismatchError: teacher and student differ in frames or labels.
     """
-    terms: dict[str, Tensor] = {}
-    if weights.lattice_kl:
-        terms |= _lattice_terms(output, batch, blank, weights)
-    elif weights.rnnt:
-        terms["rnnt"] = rnnt_loss(
-            output.lattice_logits(),
-            batch.labels_BU,
-            output.frames_B,
-            batch.label_lengths_B,
-            blank,
-            reduction="none",
-        )
+    terms = transducer_terms(output, batch, blank, weights, alignment)
     if weights.encoder_kl:
-        terms["encoder_kl"] = _encoder_term(output, batch)
+        terms["encoder_kl"] = encoder_term(output, batch, weights, alignment)
     if weights.ctc:
-        terms["ctc"] = _ctc_term(output, batch, blank)
+        terms["ctc"] = ctc_term(output, batch, blank)
+    if weights.hidden_mse or weights.hidden_codes:
+        terms |= hidden_terms(output, batch, weights, alignment)
+    if weights.hypotheses:
+        terms["hypotheses"] = hypotheses_term(output, batch, blank)
+    terms = {name: values_B for name, values_B in terms.items() if getattr(weights, name)}
     for name, values_B in terms.items():
         _check_finite(name, values_B, batch.ids)
     return terms
@@ -72,66 +70,6 @@ def weighted_sum(terms: dict[str, Tensor], weights: LossSettings) -> Tensor:
     """Σ weight · term over terms and utterances: a scalar."""
     parts = [getattr(weights, name) * values_B.sum() for name, values_B in terms.items()]
     return torch.stack(parts).sum()
-
-
-def _lattice_terms(
-    output: StudentOutput, batch: Batch, blank: int, weights: LossSettings
-) -> dict[str, Tensor]:
-    """RNN-T loss and lattice KL from one pass over the vocabulary."""
-    target = batch.lattice
-    in_band = target.starts_BT is not None and (weights.rnnt_in_band or not weights.rnnt)
-    _check_lengths(batch.ids, "frames", target.frames_B, output.frames_B)
-    _check_lengths(batch.ids, "labels", target.labels_B, batch.label_lengths_B)
-    if in_band:
-        assert target.starts_BT is not None
-        logits_BTXV = output.band_logits(target.starts_BT, target.logp_BTSC.shape[2])
-    else:
-        logits_BTXV = output.lattice_logits()
-    found = transducer_kd_loss(
-        logits_BTXV,
-        target,
-        batch.labels_BU,
-        blank,
-        beta=1.0,
-        reduction="none",
-        nodes="band" if in_band else "lattice",
-    )
-    terms = {"rnnt": found.rnnt, "lattice_kl": found.kl}
-    return {name: values_B for name, values_B in terms.items() if getattr(weights, name)}
-
-
-def _encoder_term(output: StudentOutput, batch: Batch) -> Tensor:
-    target = batch.targets["encoder_logits"]
-    assert isinstance(target, PosteriorBatch)
-    assert output.ctc_logits_BTV is not None
-    _check_lengths(batch.ids, "frames", target.lengths_B, output.frames_B)
-    return posterior_kl(output.ctc_logits_BTV, target, reduction="none")
-
-
-def _ctc_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
-    assert output.ctc_logits_BTV is not None
-    logp_TBV = output.ctc_logits_BTV.float().log_softmax(-1).transpose(0, 1)
-    values: Tensor = ctc_loss(
-        logp_TBV,
-        batch.labels_BU,
-        output.frames_B,
-        batch.label_lengths_B,
-        blank=blank,
-        reduction="none",
-        zero_infinity=True,  # more labels than frames: CTC has no path, RNN-T still has
-    )
-    return values
-
-
-def _check_lengths(ids: tuple[str, ...], what: str, teacher_B: Tensor, student_B: Tensor) -> None:
-    wrong = (teacher_B != student_B).nonzero()[:, 0].tolist()
-    if wrong:
-        row = wrong[0]
-        raise SpecMismatchError(
-            f"Utterance {ids[row]!r}: the teacher has {int(teacher_B[row])} {what} and the "
-            f"student {int(student_B[row])}; give the student the teacher's frame rate "
-            "(student.subsampling) and tokenizer."
-        )
 
 
 def _check_finite(name: str, values_B: Tensor, ids: tuple[str, ...]) -> None:

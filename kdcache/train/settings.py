@@ -7,7 +7,21 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from kdcache.config import ConfigLocation, ConfigPath, Settings
+from kdcache.errors import did_you_mean
+from kdcache.stream.opening import AHEAD_SHARDS, DISK_CACHE_BYTES
 from kdcache.student.settings import StudentSettings
+from kdcache.train.align_settings import AlignSettings
+from kdcache.train.ramp import Ramp
+
+TARGETS = {
+    "lattice_kl": "lattice",
+    "encoder_kl": "encoder_logits",
+    "hidden_mse": "hidden",
+    "hidden_codes": "hidden",
+    "full_sum": "full_sum",
+    "hypotheses": "hypotheses",
+}
+"""The cached target that a term of the loss is made of, by the term's name."""
 
 
 class DataSettings(Settings):
@@ -29,6 +43,24 @@ class DataSettings(Settings):
     on_damage: Literal["raise", "skip"] = "raise"
     """What becomes of an utterance whose cached bytes are not what was written: end the run, or
     go on without it; metrics and report count those."""
+
+    on_other_text: Literal["raise", "keep"] = "raise"
+    """What becomes of an utterance whose text in ``corpus`` is not the one that its teacher was
+    conditioned on: end the run, or keep the cache's text."""
+
+    window_shards: int | None = Field(default=None, ge=1)
+    """Shards of the cache whose utterances are mixed at a time. Left out: all of them, and 64 where
+    ``disk_cache`` is used."""
+
+    disk_cache: ConfigPath | None = None
+    """A local directory to which the shards of a cache in an object store are fetched, ahead of
+    training. Workers, and runs, may share it. Of no effect for a cache in a directory."""
+
+    disk_cache_bytes: int = Field(default=DISK_CACHE_BYTES, ge=1)
+    """What ``disk_cache`` may hold; shards that were used longest ago are deleted."""
+
+    ahead_shards: int = Field(default=AHEAD_SHARDS, ge=1)
+    """Shards to fetch to ``disk_cache`` before they are needed."""
 
     @model_validator(mode="after")
     def _something(self) -> DataSettings:
@@ -54,16 +86,57 @@ class LossSettings(Settings):
     ctc: float = Field(default=0.0, ge=0)
     """CTC loss of the auxiliary head; needs ``student.ctc_head``."""
 
+    hidden_mse: float = Field(default=0.0, ge=0)
+    """Squared error of the projected encoder against the cache's ``hidden``, mean over its
+    channels and summed over frames; needs ``student.hidden_head``."""
+
+    hidden_codes: float = Field(default=0.0, ge=0)
+    """Cross-entropy of the entries of the codebooks that the cache's ``hidden`` was packed by,
+    nats summed over codebooks and frames; needs ``student.codebook_head``."""
+
+    full_sum: float = Field(default=0.0, ge=0)
+    """Distance of log P(transcript) from the cache's ``full_sum``, nats per utterance."""
+
+    hypotheses: float = Field(default=0.0, ge=0)
+    """RNN-T loss of the cache's ``hypotheses``, each weighted by its probability among them, nats
+    per utterance. A lattice of each is computed in both directions, one after the other."""
+
     rnnt_in_band: bool = False
     """Confine the RNN-T loss to alignments within the band of the cached ``lattice``, where that
     is banded and ``lattice_kl`` is not 0. The joint network is then evaluated at the band's nodes
     alone: width ÷ (labels + 1) of time and memory, and alignments that the teacher thought
     improbable are not learnt from."""
 
+    rest: Literal["joined", "spread"] = "joined"
+    """What of ``encoder_logits`` was not kept is compared as one class (``joined``), or spread over
+    the classes that are left, by the cache's model of the rest where it has one (``spread``)."""
+
+    ramps: dict[str, Ramp] = Field(default={})
+    """By term, how its weight is reached, for example ``{lattice_kl: {steps: 500}}``."""
+
+    @model_validator(mode="after")
+    def _ramps_are_of_terms(self) -> LossSettings:
+        terms = self._all()
+        for name in self.ramps:
+            if name not in terms:
+                hint = did_you_mean(name, terms)
+                raise ValueError(f"should have ramps of {', '.join(terms)}, got {name!r}.{hint}")
+        return self
+
     def weights(self) -> dict[str, float]:
         """The terms by name whose weight is not 0."""
-        terms = {name: value for name, value in self if name != "rnnt_in_band"}
-        return {name: float(weight) for name, weight in terms.items() if weight}
+        return {name: weight for name, weight in self._all().items() if weight}
+
+    def at(self, step: int) -> LossSettings:
+        """The same with the weights of the step that is the first after ``step`` steps."""
+        weights = self.weights()
+        ramps = {name: ramp for name, ramp in self.ramps.items() if name in weights}
+        reached = {name: ramp.weight(weights[name], step) for name, ramp in ramps.items()}
+        return self.model_copy(update=reached) if reached else self
+
+    def _all(self) -> dict[str, float]:
+        """The weight of every term: those settings that are numbers."""
+        return {name: value for name, value in self if isinstance(value, float)}
 
 
 class OptimSettings(Settings):
@@ -106,6 +179,9 @@ class TrainSettings(Settings):
     loss: LossSettings = LossSettings()
     """What is minimised."""
 
+    align: AlignSettings = AlignSettings()
+    """Which frames of the teacher and of the student belong together."""
+
     optim: OptimSettings = OptimSettings()
     """How."""
 
@@ -117,6 +193,11 @@ class TrainSettings(Settings):
 
     augment: bool = True
     """SpecAugment on the student's features."""
+
+    noise: tuple[float, float] | None = None
+    """Lowest and highest signal-to-noise ratio, in dB, of noise that is added to what the student
+    hears: white or pink, in four of five utterances, anew in every step. Its targets stay the
+    teacher's of the clean utterance."""
 
     seed: int = Field(default=0, ge=0)
     """Of weights, order, dropout and masks."""
@@ -149,13 +230,20 @@ class TrainSettings(Settings):
                 f"should have micro_batches_per_step ({self.micro_batches_per_step}) a multiple "
                 f"of workers ({self.workers})"
             )
+        if self.noise is not None and self.noise[0] > self.noise[1]:
+            raise ValueError(f"should have the lowest ratio of noise first, got {self.noise}")
         if (self.loss.encoder_kl or self.loss.ctc) and not self.student.ctc_head:
             raise ValueError("should have student.ctc_head: true for loss.ctc or loss.encoder_kl")
-        if (self.loss.lattice_kl or self.loss.encoder_kl) and self.data.cache is None:
-            raise ValueError("should have data.cache for loss.lattice_kl or loss.encoder_kl")
+        if self.loss.hidden_mse and not self.student.hidden_head:
+            raise ValueError("should have student.hidden_head: <width> for loss.hidden_mse")
+        if self.loss.hidden_codes and not self.student.codebook_head:
+            raise ValueError("should have student.codebook_head: <count> for loss.hidden_codes")
+        if self.targets() and self.data.cache is None:
+            asked = " or ".join(f"loss.{name}" for name in self.loss.weights() if name in TARGETS)
+            raise ValueError(f"should have data.cache for {asked}")
         return self
 
     def targets(self) -> tuple[str, ...]:
         """Names of the cached targets that the loss needs."""
-        wanted = {"lattice": self.loss.lattice_kl, "encoder_logits": self.loss.encoder_kl}
-        return tuple(name for name, weight in wanted.items() if weight)
+        weights = self.loss.weights()
+        return tuple(dict.fromkeys(target for name, target in TARGETS.items() if name in weights))

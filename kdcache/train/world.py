@@ -62,6 +62,14 @@ class World:
             distributed.all_reduce(values)
         return values
 
+    def largest(self, value: float) -> float:
+        """The largest of all workers' values, each a float32."""
+        if self.size == 1:
+            return value
+        places = torch.zeros(self.size, device=self.device)
+        places[self.rank] = value
+        return float(self.sum(places).max())
+
     def barrier(self) -> None:
         """Wait for every worker."""
         if self.size > 1:

@@ -1,7 +1,8 @@
 """Time how a cache opens: part by part, and through its index, with synthetic rows.
 
     python tests/benchmarks/bench_catalogue.py                     half a minute, 1 GB of memory
-    python tests/benchmarks/bench_catalogue.py --rows 10000000     minutes, 10 GB
+    python tests/benchmarks/bench_catalogue.py --rows 10000000     a minute, 6 GB of disk
+    python tests/benchmarks/bench_catalogue.py --rows 100000000 --unit-rows 2000 --targets 1
 
 Parts are those of a real writer. The large index has rows of the same schema with made-up
 contents and no shards, and a commit record a unit, since every opening lists these. Each
@@ -23,14 +24,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
+from synthetic_index import write_synthetic
 
-from kdcache.store import compact, create_or_open, open_cache
-from kdcache.store.commits import CommitRecord, commit_key
-from kdcache.store.files import FileRecord
-from kdcache.store.index import save_index
-from kdcache.store.places import open_storage
+from kdcache.store import compact, create_or_open
 from kdcache.testing.samples import TOKENIZER_FILES, sample_packed, sample_spec
 
 UNIT_ROWS = 200
@@ -71,10 +68,10 @@ print(json.dumps(figures))
 """
 
 
-def measure(path: Path) -> dict[str, float]:
-    """The better of two openings, each in a process of its own."""
+def measure(path: Path, times: int = 2) -> dict[str, float]:
+    """The best of some openings, each in a process of its own."""
     runs = []
-    for _ in range(2):
+    for _ in range(times):
         done = subprocess.run(
             [sys.executable, "-c", OPEN, str(path)], capture_output=True, text=True, check=True
         )
@@ -96,9 +93,10 @@ def show(name: str, rows: int, units: int, found: dict[str, float]) -> None:
     print(f"{'':12}to stream from it: {'   '.join(stages)}")
 
 
-def write_parts(path: Path, units: int) -> None:
+def write_parts(path: Path, units: int, targets: int) -> None:
     """A cache of small units, by the real writer."""
-    writer = create_or_open(path, sample_spec(), "webdataset", TOKENIZER_FILES)
+    spec = replace(sample_spec(), targets=sample_spec().targets[:targets])
+    writer = create_or_open(path, spec, "webdataset", TOKENIZER_FILES)
     item = sample_packed(writer.spec, "a")
     for unit in range(units):
         packed = [
@@ -108,50 +106,29 @@ def write_parts(path: Path, units: int) -> None:
         writer.commit(f"{unit:064x}", packed, [], "bench")
 
 
-def write_synthetic(path: Path, like: Path, rows: int) -> None:
-    """A cache of ``rows`` rows that only has its header, its commit records and its index."""
-    create_or_open(path, sample_spec(), "webdataset", TOKENIZER_FILES)
-    cache, storage = open_cache(like), open_storage(path)
-    units = -(-rows // UNIT_ROWS)
-    names = [f"{unit:064x}" for unit in range(units)]
-    shard = FileRecord("data/none.tar", 1, "0" * 32)
-    part = FileRecord("catalogue/none.parquet", 1, "0" * 32)
-    hashed = cache.spec.spec_hash
-    commits = {
-        name: CommitRecord(name, "bench", hashed, shard, part, UNIT_ROWS, 0) for name in names
-    }
-    (path / "commits").mkdir()
-    for name, commit in commits.items():
-        (path / commit_key(name)).write_bytes(commit.to_bytes())
-    pattern = cache.catalogue.slice(0, UNIT_ROWS).combine_chunks()
-    whole = pattern.take(pa.array(np.arange(rows) % UNIT_ROWS))
-    ids = [f"corpus/speaker-{row // 1000:06d}/utt-{row:010d}" for row in range(rows)]
-    codes = pa.array((np.arange(rows) // UNIT_ROWS).astype(np.int32))
-    unit_column = pa.DictionaryArray.from_arrays(codes, pa.array(names))
-    whole = whole.drop_columns(["id", "unit"])
-    whole = whole.append_column("id", pa.array(ids, pa.large_string()))
-    whole = whole.append_column("unit", unit_column)
-    save_index(storage, hashed, whole, cache.failures, commits)
-
-
 def main() -> None:
     """Print one line a way of opening."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", type=int, default=200, help="units to open part by part")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the large index")
+    parser.add_argument("--unit-rows", type=int, default=UNIT_ROWS, help="of the large index")
+    parser.add_argument("--targets", type=int, default=3, help="of a cache, 1 to 3")
+    parser.add_argument("--times", type=int, default=2, help="openings, of which the best counts")
     args = parser.parse_args()
     print(
         f"{platform.machine()}, Python {platform.python_version()}, pyarrow {pa.__version__}, "
-        f"local disk, warm, best of 2, {time.strftime('%Y-%m-%d')}"
+        f"local disk, warm, best of {args.times}, {time.strftime('%Y-%m-%d')}"
     )
     with tempfile.TemporaryDirectory() as folder:
         parts, large = Path(folder) / "parts", Path(folder) / "large"
-        write_parts(parts, args.parts)
+        write_parts(parts, args.parts, args.targets)
         show("parts", args.parts * UNIT_ROWS, args.parts, measure(parts))
         compact(parts)
         show("index", args.parts * UNIT_ROWS, args.parts, measure(parts))
-        write_synthetic(large, parts, args.rows)
-        show("index", args.rows, -(-args.rows // UNIT_ROWS), measure(large))
+        large.mkdir()
+        write_synthetic(large, parts, args.rows, args.unit_rows)
+        units = -(-args.rows // args.unit_rows)
+        show("index", args.rows, units, measure(large, args.times))
         size = sum(file.stat().st_size for file in (large / "index").iterdir())
         print(f"index of {size / args.rows:.0f} bytes a row")
 

@@ -1,15 +1,16 @@
 """Bytes a frame against what is lost: our settings and the peers', on the same posteriors.
 
-    python tests/benchmarks/rate_distortion.py                      simulated, V = 500, seconds
-    python tests/benchmarks/rate_distortion.py --vocab 500 1000 4000 --json rows.json
-    python tests/benchmarks/rate_distortion.py --posteriors teacher.npz
+    python tests/benchmarks/rate_distortion.py                      all that is there, minutes
+    python tests/benchmarks/rate_distortion.py --vocab 500 --posteriors          simulated, seconds
+    python tests/benchmarks/rate_distortion.py --vocab --posteriors teacher.npz
 
 What is lost is the divergence, over the whole vocabulary, of the teacher from what a reader gets,
 the rest spread by the reader's model of it: mean and 99th percentile over frames, in nats. The
 posteriors are simulated (``peaky_posteriors``) or an npz file's, an array (T, V) of logits or
-log-probabilities an utterance, of which the first half only teaches the models of the rest.
-Bytes are the payload's, without containers; speed is audio at 25 frames a second over the time
-that a core was busy. It reports and asserts nothing.
+log-probabilities an utterance, of which the first half only teaches the models of the rest. What
+a teacher of real speech says is there after ``make bench-teacher``. Bytes are the payload's,
+without containers; speed is audio at 25 frames a second over the time that a core was busy. It
+reports and asserts nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +44,24 @@ GOAL = 1e-3
 REPEATS = 7
 FRAMES_A_SECOND = 25
 OURS = "kdcache"
+REAL = tuple(Path("build/real") / f"{name}.npz" for name in ("held-out", "heard"))
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """What a teacher says, really or by simulation.
+
+    Attributes:
+        name: whose it is.
+        suffix: of its rows' names.
+        train: for models of the rest.
+        test: what is measured.
+    """
+
+    name: str
+    suffix: str
+    train: list[np.ndarray]
+    test: list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -195,22 +214,22 @@ def cheapest(points: list[Point], level: float, *, ours: bool) -> Point | None:
     return min(fit, key=lambda p: p.size, default=None)
 
 
-def rows_of(points: list[Point], timed_again: Point, vocabulary: int) -> list[Row]:
+def rows_of(points: list[Point], timed_again: Point, given: Posteriors) -> list[Row]:
     """The figures to write: bytes at equal loss, and speed at the level of 1e-3."""
-    suffix = "" if vocabulary == 500 else f".v{vocabulary}"
     rows = []
     for level in LEVELS:
         own, peer = (cheapest(points, level, ours=ours) for ours in (True, False))
         if own is not None and peer is not None:
             name = "codec.bytes_at_equal_kl" if level == GOAL else f"codec.bytes_at_kl_{level:.0e}"
-            beside = f"{peer.name} ({peer.size:.4g} B)"
-            rows.append(Row(name + suffix, own.size, "B/frame", beside, peer.size / own.size))
+            beside = f"{peer.name} ({peer.size:.4g} B), {given.name}"
+            ratio = peer.size / own.size
+            rows.append(Row(name + given.suffix, own.size, "B/frame", beside, ratio))
     assert timed_again.encode is not None
     assert timed_again.decode is not None
     speeds = (("encode", timed_again.encode, 1e3), ("decode", timed_again.decode, 5e3))
     for what, speed, goal in speeds:
-        asked = f"the goal of {goal:,.0f}"
-        rows.append(Row(f"codec.{what}{suffix}", speed, "× real time", asked, speed / goal))
+        asked = f"the goal of {goal:,.0f}, {given.name}"
+        rows.append(Row(f"codec.{what}{given.suffix}", speed, "× real time", asked, speed / goal))
     return rows
 
 
@@ -241,51 +260,59 @@ def line(p: Point) -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    """What is measured; the defaults take seconds."""
+    """What is measured."""
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--vocab", type=int, nargs="+", default=[500], help="of the simulation")
+    parser.add_argument("--vocab", type=int, nargs="*", default=[500, 1000, 4000], help="simulated")
     parser.add_argument("--utterances", type=int, default=8, help="measured, of 15 seconds")
     parser.add_argument("--train", type=int, default=40, help="utterances for models of the rest")
-    parser.add_argument("--posteriors", type=Path, help="npz of a real teacher, instead")
+    there = [path for path in REAL if path.is_file()]
+    parser.add_argument("--posteriors", type=Path, nargs="*", default=there, help="npz of teachers")
     parser.add_argument("--all", action="store_true", help="show every setting of ours")
     return parser.parse_args()
 
 
-def sets(args: argparse.Namespace) -> Iterator[tuple[str, list[np.ndarray], list[np.ndarray]]]:
-    """Name, training part and measured part."""
-    if args.posteriors:
-        logp = load(args.posteriors)
-        half = max(1, len(logp) // 2)
-        yield args.posteriors.name, logp[:half], logp[half:] or logp
-        return
+def sets(args: argparse.Namespace) -> Iterator[Posteriors]:
+    """Real ones first; rows of the first set have no suffix."""
+    suffix = ""
+    for path in args.posteriors:
+        logp = load(path)
+        half = len(logp) // 2
+        yield Posteriors(f"real ({path.stem})", suffix, logp[: max(1, half)], logp[half:])
+        suffix = f".{path.stem}"
+    if not args.posteriors:
+        print("no posteriors of a real teacher (make bench-teacher): simulated ones only")
     for vocabulary in args.vocab:
         fewer = max(1, vocabulary // 1000)
         train = simulate(vocabulary, max(2, args.train // fewer), seed=1)
         test = simulate(vocabulary, max(2, args.utterances // fewer), seed=2)
-        yield "simulated", train, test
+        plain = not args.posteriors and vocabulary == 500
+        yield Posteriors("simulated", "" if plain else f".v{vocabulary}", train, test)
+
+
+def measure(given: Posteriors, *, everything: bool) -> list[Row]:
+    """Print the table of a set; its rows."""
+    train, test = given.train, given.test
+    points = [measure_ours(settings, train, test) for settings in our_settings()]
+    points += measure_peers(test)
+    print(
+        f"\n{given.name}: V = {test[0].shape[1]}, {sum(map(len, test)):,} frames, entropy "
+        f"{entropy(test):.3f} nats"
+    )
+    show(points, everything)
+    best = cheapest(points, GOAL, ours=True)
+    assert best is not None, "all classes as fp16 lose less than this"
+    assert best.settings is not None
+    again = measure_ours(best.settings, train, test, REPEATS)
+    print(f"\n  at {GOAL:.0e}, best of {REPEATS} runs: {line(again)}", flush=True)
+    return rows_of(points, again, given)
 
 
 def main() -> None:
-    """Print a table a vocabulary; write rows where asked."""
+    """Print a table a set; write rows where asked."""
     args = parse_args()
     torch.set_num_threads(1)
     print(f"{platform.machine()}, one core, {time.strftime('%Y-%m-%d')}")
-    rows = []
-    for name, train, test in sets(args):
-        vocabulary = test[0].shape[1]
-        points = [measure_ours(settings, train, test) for settings in our_settings()]
-        points += measure_peers(test)
-        print(
-            f"\n{name}: V = {vocabulary}, {sum(map(len, test)):,} frames, entropy "
-            f"{entropy(test):.3f} nats"
-        )
-        show(points, args.all)
-        best = cheapest(points, GOAL, ours=True)
-        assert best is not None, "all classes as fp16 lose less than this"
-        assert best.settings is not None
-        again = measure_ours(best.settings, train, test, REPEATS)
-        print(f"\n  at {GOAL:.0e}, best of {REPEATS} runs: {line(again)}")
-        rows += rows_of(points, again, vocabulary)
+    rows = [row for given in sets(args) for row in measure(given, everything=args.all)]
     print()
     publish(rows, args.json)
 

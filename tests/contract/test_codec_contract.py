@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kdcache.codec import ColumnSpec, VectorRecord
+from kdcache.codec import Codebooks, ColumnSpec, VectorRecord
 from kdcache.errors import TeacherOutputError
 from kdcache.testing.codec_contract import CodecContract
 
@@ -75,6 +75,29 @@ class TestVectorFp16(CodecContract):
 class TestVectorInt8(CodecContract):
     record = "vector"
     settings: ClassVar = {"name": "int8"}
+
+
+class TestVectorCodebooks(CodecContract):
+    """Random codebooks, of the width that random vectors have."""
+
+    record = "vector"
+    settings: ClassVar = {
+        "name": "codebooks",
+        "count": 3,
+        "table": Codebooks.from_values(
+            np.random.default_rng(0).normal(size=(3, 256, 4)), np.ones(4)
+        ).to_dict(),
+    }
+
+
+class TestScoreFp32(CodecContract):
+    record = "score"
+    settings: ClassVar = {"name": "fp32"}
+
+
+class TestHypothesesFp32(CodecContract):
+    record = "hypotheses"
+    settings: ClassVar = {"name": "fp32"}
 
 
 @dataclass(frozen=True)

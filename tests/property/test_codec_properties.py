@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kdcache.codec import Fp16LogProb, LatticeRecord, Log8LogProb, PosteriorRecord, make_codec
+from kdcache.codec import (
+    Codebooks,
+    Fp16LogProb,
+    HypothesesRecord,
+    LatticeRecord,
+    Log8LogProb,
+    PosteriorRecord,
+    Record,
+    make_codec,
+)
 from kdcache.testing.codec_contract import same_classes, same_starts, values_of
 from kdcache.testing.records import ragged_posteriors, records
 
@@ -20,6 +29,8 @@ CODECS = [
     ("posterior", {"name": "fp16"}),
     ("vector", {"name": "fp16"}),
     ("vector", {"name": "int8"}),
+    ("score", {"name": "fp32"}),
+    ("hypotheses", {"name": "fp32"}),
 ]
 
 
@@ -36,13 +47,30 @@ def test_decoding_is_within_the_bound(
     error = np.abs(given_values[finite].astype(np.float64) - found[finite])
     assert (error <= codec.error_bound(record)[finite]).all()
     assert np.isneginf(found[~finite]).all()
-    if kind != "vector":
+    if kind in ("lattice", "posterior"):
         assert np.allclose(np.exp(found.astype(np.float64)).sum(-1), 1, atol=1e-5)
     if isinstance(record, LatticeRecord) and isinstance(decoded, LatticeRecord):
         assert np.array_equal(record.ids_TSK, decoded.ids_TSK)
         assert same_starts(record, decoded)
     if isinstance(record, PosteriorRecord) and isinstance(decoded, PosteriorRecord):
         assert np.array_equal(record.ids_NK, decoded.ids_NK)
+    if isinstance(record, HypothesesRecord) and isinstance(decoded, HypothesesRecord):
+        assert np.array_equal(record.ids_L, decoded.ids_L)
+        assert np.array_equal(record.lengths_H, decoded.lengths_H)
+        assert [x.tolist() for x in record.sequences()] == [x.tolist() for x in decoded.sequences()]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(record=records("vector"), seed=st.integers(0, 9), count=st.integers(1, 3))
+def test_sums_of_entries_are_within_what_is_said(record: Record, seed: int, count: int) -> None:
+    values = values_of(record)
+    rng = np.random.default_rng(seed)
+    entries = rng.normal(size=(count, 256, values.shape[1])) * 1e3
+    table = Codebooks.from_values(entries, np.zeros(values.shape[1])).to_dict()
+    codec = make_codec("vector", {"name": "codebooks", "count": count, "table": table})
+    found = values_of(codec.decode(codec.encode(record)))
+    assert np.isfinite(found).all()
+    assert (np.abs(values.astype(np.float64) - found) <= codec.error_bound(record)).all()
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

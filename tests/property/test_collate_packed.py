@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,14 +25,23 @@ CODECS = [
     ("posterior", {"name": "fp16"}),
     ("vector", {"name": "int8"}),
     ("vector", {"name": "fp16"}),
+    ("score", {"name": "fp32"}),
+    ("hypotheses", {"name": "fp32"}),
 ]
+
+
+def used(shape: tuple[int, ...], dtype: Any, /) -> np.ndarray:
+    """Memory that holds what was there before, as of a batch that is gone."""
+    array = np.empty(shape, dtype)
+    array.reshape(-1).view(np.uint8).fill(0xA5)
+    return array
 
 
 def assert_same(kind: str, settings: dict[str, object], sample: list[object]) -> None:
     codec = make_codec(kind, settings)
     parts = [codec.encode(record) for record in sample]  # type: ignore[arg-type]
     expected = collate_records([codec.decode(part) for part in parts])
-    found = collate_packed(codec, parts)
+    found = collate_packed(codec, parts, used)
     assert type(found) is type(expected)
     for item in fields(expected):
         one, other = getattr(expected, item.name), getattr(found, item.name)
@@ -70,3 +80,11 @@ def test_bands_beside_whole_lattices() -> None:
     sample = [lattice(3, 4, None), lattice(4, 2, [0, 1, 1, 2]), lattice(1, 1, None)]
     assert_same("lattice", {"name": "log8"}, list(sample))
     assert_same("lattice", {"name": "log8"}, [sample[0], sample[2]])
+
+
+@pytest.mark.parametrize(("kind", "settings"), CODECS)
+@given(data=st.data())
+def test_utterances_of_one_shape(
+    kind: str, settings: dict[str, object], data: st.DataObject
+) -> None:
+    assert_same(kind, settings, [data.draw(records(kind))] * data.draw(st.integers(1, 3)))

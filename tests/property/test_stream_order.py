@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,36 +73,93 @@ def test_any_number_of_workers_sees_the_same_steps(
         assert plan.utterances(index) == sum(map(len, dealt))
 
 
-@settings(max_examples=20, deadline=None)
+WORLDS = [1, 2, 4, 8]
+FEW_BYTES = 400
+"""What a saved position takes, as JSON, at most."""
+
+
+@settings(max_examples=30)
 @given(
-    st.lists(st.floats(0.1, 9.0), min_size=1, max_size=40).map(np.array),
-    st.integers(0, 99),
+    st.lists(st.floats(0.1, 9.0), min_size=1, max_size=60).map(np.array),
+    st.integers(0, 2**63),
+    st.integers(0, 3),
     st.data(),
 )
 def test_resumes_at_any_step_with_any_number_of_workers(
-    durations: np.ndarray, seed: int, data: st.DataObject
+    durations: np.ndarray, seed: int, epoch: int, data: st.DataObject
 ) -> None:
-    shared = {"batch_seconds": 10.0, "seed": seed, "micro_batches_per_step": 4}
+    shared = {"batch_seconds": 10.0, "seed": seed, "micro_batches_per_step": 8}
     source = MemorySource(durations)
-    whole = steps_of(Stream(source, **shared))
-    stop = data.draw(st.integers(0, len(whole) - 1))
-    first = Stream(source, **shared)
-    steps = first.steps()
-    for _ in range(stop):
-        next(steps)
-    state = first.state_dict()
-    steps.close()
-    world_size = data.draw(st.sampled_from([1, 2, 4]))
-    workers = []
-    for rank in range(world_size):
-        stream = Stream(source, rank=rank, world_size=world_size, **shared)
-        stream.load_state_dict(state)
-        workers.append(steps_of(stream))
-    resumed = [
-        [batch for position in _zip_long(shares) for batch in position]
-        for shares in zip(*workers, strict=True)
+    whole = Stream(source, **shared)
+    epochs = [steps_of(whole) for _ in range(epoch + 2)]
+    stop = data.draw(st.integers(0, len(epochs[epoch]) - 1))
+    before, after = data.draw(st.sampled_from(WORLDS)), data.draw(st.sampled_from(WORLDS))
+    states = [
+        state_after(Stream(source, rank=rank, world_size=before, **shared), epoch, stop)
+        for rank in range(before)
     ]
-    assert resumed == whole[stop:]
+    assert all(state == states[0] for state in states), "it does not matter who saves it"
+    text = json.dumps(states[0])
+    assert len(text) < FEW_BYTES
+    workers = [Stream(source, rank=rank, world_size=after, **shared) for rank in range(after)]
+    for worker in workers:
+        worker.load_state_dict(json.loads(text))
+    assert together(workers) == epochs[epoch][stop:]
+    assert together(workers) == epochs[epoch + 1], "and so does the epoch after"
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(st.floats(0.1, 9.0), max_size=80).map(np.array),
+    st.integers(0, 99),
+    st.integers(1, 3),
+)
+def test_streams_of_any_world_give_every_utterance_once(
+    durations: np.ndarray, seed: int, times: int
+) -> None:
+    shared = {"batch_seconds": 10.0, "seed": seed, "micro_batches_per_step": 8 * times}
+    source = MemorySource(durations)
+    expected = steps_of(Stream(source, **shared))
+    ids = [name for step in expected for batch in step for name in batch]
+    assert sorted(ids) == sorted(map(str, range(len(durations))))
+    for size in WORLDS:
+        workers = [Stream(source, rank=rank, world_size=size, **shared) for rank in range(size)]
+        assert together(workers) == expected
+
+
+@settings(max_examples=20)
+@given(st.lists(st.floats(0.1, 9.0), min_size=1, max_size=40).map(np.array), st.integers(0, 99))
+def test_all_workers_take_every_step_and_divide_by_the_same(
+    durations: np.ndarray, seed: int
+) -> None:
+    """Also the last step, which may have fewer micro-batches than there are workers."""
+    source = MemorySource(durations)
+    counts = []
+    for rank in range(8):
+        stream = Stream(source, seed=seed, batch_seconds=9.0, rank=rank, world_size=8)
+        steps = list(stream.steps())
+        counts.append([(s.epoch, s.index, s.utterances) for s in steps])
+        assert all(len(s.batches) == 1 for s in steps[:-1])
+    assert all(count == counts[0] for count in counts)
+    assert sum(utterances for _, _, utterances in counts[0]) == len(durations)
+
+
+def state_after(stream: Stream, epochs: int, steps: int) -> dict[str, object]:
+    """Where a stream is after so many epochs and steps."""
+    for _ in range(epochs):
+        list(stream.steps())
+    running = stream.steps()
+    for _ in range(steps):
+        next(running)
+    state = stream.state_dict()
+    running.close()  # type: ignore[attr-defined]
+    return state
+
+
+def together(workers: Sequence[Stream]) -> list[list[tuple[str, ...]]]:
+    """The rest of an epoch of all workers: each step's micro-batches in their order."""
+    shares = zip(*map(steps_of, workers), strict=True)
+    return [[batch for position in _zip_long(share) for batch in position] for share in shares]
 
 
 def _zip_long(shares: tuple[list[tuple[str, ...]], ...]) -> list[list[tuple[str, ...]]]:

@@ -55,7 +55,7 @@ def test_every_help_ends_with_an_example(name: str) -> None:
 
 def test_help_of_the_group_lists_all() -> None:
     result = run("--help")
-    assert set(corpus.commands) == {"synth", "import", "check", "tokenizer"}
+    assert set(corpus.commands) == {"synth", "import", "check", "tokenizer", "views"}
     assert all(f"  {name} " in result.stdout for name in corpus.commands)
     assert isinstance(corpus, click.Group)
 
@@ -236,3 +236,23 @@ def test_human_speech(shared_data: Path, tmp_path: Path) -> None:
     checked = run("check", out, "--json")
     assert checked.exit_code == 0
     assert json.loads(checked.stdout)["problems"] == []
+
+
+def test_views(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "views.jsonl"
+    result = run("views", manifest, out, "--speed", 1, "--speed", 0.5, "--json")
+    assert result.exit_code == 0
+    data = json.loads(result.stdout)
+    assert (data["utterances"], data["hours"]) == (4, pytest.approx(3 / 3600))
+    found = [(u.id, u.audio.speed, u.text) for u in read_manifest(out)]
+    assert found[:2] == [("a", 1.0, "HELLO WORLD"), ("a-sp0.5", 0.5, "HELLO WORLD")]
+    assert run("check", out).exit_code == 0
+
+
+def test_views_that_are_there_already_are_refused(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "views.jsonl"
+    result = run("views", manifest, out, "--speed", 0.9, "--speed", 0.9)
+    assert result.exit_code == 2
+    assert "has ids more than once: 'a-sp0.9', 'b-sp0.9'" in result.stderr
+    assert not out.exists()
+    assert run("views", manifest, out, "--speed", 9).exit_code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -131,3 +132,21 @@ def test_float64_input_is_taken() -> None:
     for quantiser in QUANTISERS:
         codes = quantiser.encode(logp.astype(np.float64))
         assert np.array_equal(codes, quantiser.encode(logp))
+
+
+@pytest.mark.parametrize("quantiser", QUANTISERS, ids=str)
+@pytest.mark.parametrize("shape", [(3, 700, 17), (2, 1, 9000), (5, 1), (0, 4), (2, 0, 4)])
+def test_decoding_at_once_is_row_by_row(quantiser: Any, shape: tuple[int, ...]) -> None:
+    codes = quantiser.encode(random_logp(np.random.default_rng(3), shape))
+    whole = quantiser.decode(codes)
+    rows = [quantiser.decode(row) for row in codes.reshape(math.prod(shape[:-1]), shape[-1])]
+    assert whole.shape == shape
+    assert whole.tobytes() == b"".join(row.tobytes() for row in rows)
+
+
+@pytest.mark.parametrize("quantiser", QUANTISERS, ids=str)
+def test_decoding_into_memory_that_was_used(quantiser: Any) -> None:
+    codes = quantiser.encode(random_logp(np.random.default_rng(4), (6, 5, 4)))
+    out = np.full(codes.shape, np.nan, np.float32)
+    assert quantiser.decode(codes, out) is out
+    assert out.tobytes() == quantiser.decode(codes).tobytes()

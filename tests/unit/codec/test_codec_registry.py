@@ -41,7 +41,7 @@ def not_a_codec(record: str) -> object:
     [
         ("lattice", ["fp16", "log8", "root"]),
         ("posterior", ["count", "fp16", "log8", "root"]),
-        ("vector", ["fp16", "int8"]),
+        ("vector", ["codebooks", "fp16", "int8"]),
     ],
 )
 def test_built_in_names(kind: str, names: list[str]) -> None:

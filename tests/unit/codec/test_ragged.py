@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given as given_any
+from hypothesis import strategies as st
 
 from kdcache.codec import PosteriorRecord, make_codec
+from kdcache.codec.ragged import _order
 from kdcache.codec.streams import HEADER
 from kdcache.errors import ConfigError, DamagedCacheError, TeacherOutputError
 from kdcache.testing.codec_contract import same_classes
@@ -158,3 +161,19 @@ def test_bytes_that_are_no_such_column_are_damage() -> None:
         codec.decode({"packed": damaged})
     with pytest.raises(DamagedCacheError, match="5 bytes, expected at least"):
         codec.decode({"packed": packed[:5]})
+
+
+@given_any(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 65_535)), max_size=80))
+def test_the_order_is_by_row_then_key_and_stable(pairs: list[tuple[int, int]]) -> None:
+    rows = np.array(sorted(row for row, _ in pairs), np.int64)
+    keys = np.array([key for _, key in pairs], np.int64)
+    assert np.array_equal(_order(rows, keys), np.lexsort((keys, rows)))
+
+
+def test_more_rows_than_16_bits_hold() -> None:
+    rows = 70_000
+    ids = np.tile(np.array([[9, 4, 2]], np.int32), (rows, 1))
+    ids[::3, 1:] = [2, 4]
+    p = np.tile(np.array([[0.6, 0.25, 0.1, 0.05]]), (rows, 1))
+    decoded = round_trip(PosteriorRecord(np.log(p).astype(np.float32), ids))
+    assert np.array_equal(decoded.ids_NK, ids)

@@ -138,6 +138,7 @@ class FakeTeacher:
             decoder_UJ=self._embed[[start, *tokens]],
             joint=lambda e, d: torch.tanh(e + d) @ self._out,
             blank=start,
+            predictor=FakePredictor(self._embed, start),
         )
         return TeacherOutput(
             frames=frames,
@@ -146,6 +147,22 @@ class FakeTeacher:
             frame_logits_TV=hidden_TD @ self._out,
             lattice=lattice if self._kind is TeacherKind.TRANSDUCER else None,
         )
+
+
+class FakePredictor:
+    """The prediction network of :class:`FakeTeacher`, which knows the last label alone."""
+
+    def __init__(self, embed: torch.Tensor, start: int) -> None:
+        self._embed, self._start = embed, start
+
+    def start(self) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        return self._embed[[self._start]], ()
+
+    def step(
+        self, labels_N: torch.Tensor, state: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        assert state == ()
+        return self._embed[labels_N], ()
 
 
 def extract_here(config: ExtractConfig) -> Cache:

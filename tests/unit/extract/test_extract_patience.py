@@ -17,6 +17,9 @@ class Time:
     now: float = 100.0
     slept: list[float] = field(default_factory=list)
 
+    def monotonic(self):
+        return self.now
+
     def sleep(self, seconds):
         self.slept.append(seconds)
         self.now += seconds
@@ -34,8 +37,12 @@ def failing(*errors):
     return action
 
 
-def persist_at(time, action, patience=300.0):
-    return persist(action, patience, clock=lambda: time.now, sleep=time.sleep)
+@pytest.fixture
+def time(monkeypatch):
+    """Time that passes only where somebody sleeps."""
+    time = Time()
+    monkeypatch.setattr("kdcache.store.retry.time", time)
+    return time
 
 
 def test_pauses_double_up_to_a_minute():
@@ -47,31 +54,35 @@ def test_no_pause_is_longer(failures):
     assert 0 <= pause_after(failures) <= LONGEST
 
 
-def test_success_needs_no_pause():
-    time = Time()
-    assert persist_at(time, failing()) == "done"
+def test_success_needs_no_pause(time):
+    assert persist(failing(), "u", 300.0) == "done"
     assert time.slept == []
 
 
-def test_failures_are_waited_out():
-    time = Time()
-    assert persist_at(time, failing(*[StorageError("503")] * 4)) == "done"
-    assert time.slept == [1, 2, 4, 8]
+def test_failures_are_waited_out_with_growing_pauses(time):
+    assert persist(failing(*[StorageError("503")] * 5), "u", 300.0) == "done"
+    assert len(time.slept) == 5
+    for slept, whole in zip(time.slept, (1, 2, 4, 8, 16), strict=True):
+        assert whole / 2 <= slept <= whole
 
 
-@given(st.floats(0, 1000))
-def test_patience_ends_with_the_storages_own_error(patience):
-    time = Time()
+def test_actors_do_not_all_come_back_at_once(time):
+    for unit in "abc":
+        persist(failing(StorageError("503")), unit, 300.0)
+    assert len(set(time.slept)) == 3
+
+
+@pytest.mark.parametrize("patience", [0.0, 1.0, 100.0, 5000.0])
+def test_patience_ends_with_the_storages_own_error(time, patience):
     with pytest.raises(StorageError, match="timed out"):
-        persist_at(time, failing(*[StorageError("timed out")] * 100), patience)
-    assert time.now - 100.0 == pytest.approx(patience)
+        persist(failing(*[StorageError("timed out")] * 1000), "u", patience)
+    assert patience <= time.now - 100.0 <= patience + LONGEST
 
 
 @pytest.mark.parametrize("error", [StorageFullError("no space"), ConfigError("no such column")])
-def test_what_time_does_not_mend_is_passed_on_at_once(error):
-    time = Time()
+def test_what_time_does_not_mend_is_passed_on_at_once(time, error):
     with pytest.raises(type(error)):
-        persist_at(time, failing(error))
+        persist(failing(error), "u", 300.0)
     assert time.slept == []
 
 

@@ -6,7 +6,7 @@ from lattices import Lattice, random_lattice
 from torch import Tensor
 
 from kdcache.errors import InputError
-from kdcache.lattice import class_log_probs, classes, node_ids, node_log_probs, top_classes
+from kdcache.lattice import blocks, class_log_probs, node_ids, node_log_probs, top_classes
 
 
 def kept_ids(lattice: Lattice, more: int = 2) -> Tensor:
@@ -71,7 +71,7 @@ def test_blocks_of_any_size_give_the_same(
         return logp.detach(), logits.grad
 
     whole = run()
-    monkeypatch.setitem(classes.BLOCK_ELEMENTS, "cpu", block)
+    monkeypatch.setitem(blocks.BLOCK_ELEMENTS, "cpu", block)
     for before, after in zip(whole, run(), strict=True):
         assert torch.equal(before, after)
 

@@ -95,5 +95,8 @@ def test_stock_libraries_read_the_shards(
 
 def test_every_built_in_codec_is_described() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    assert all(f"`{name}`" in text for name in ("fp16", "log8", "int8", "root", "count"))
+    assert all(
+        f"`{name}`" in text
+        for name in ("fp16", "log8", "int8", "root", "count", "fp32", "codebooks")
+    )
     assert len(blocks()) == 3

@@ -25,8 +25,10 @@ from kdcache.store import (
     set_aside,
     verify,
 )
+from kdcache.store.files import FileRecord
 from kdcache.store.index import INDEX_KEY, RowsById, SortedStrings, plain
 from kdcache.store.places import open_storage
+from kdcache.store.ranged_table import RangedTable, _RangedFile
 from kdcache.testing.samples import TOKENIZER_FILES, sample_failed, sample_packed, sample_spec
 from kdcache.testing.store_contract import ODD_IDS, flip_bit
 
@@ -249,3 +251,88 @@ def test_rows_by_id_is_a_dictionary(ids: set[str]) -> None:
     assert dict(rows) == {name: row for row, name in enumerate(ordered)}
     for name in ["", "zz", "ü", *(f"{name}x" for name in ordered)]:
         assert (name in rows) == (name in ordered)
+
+
+# Large indexes in object stores
+
+
+def test_only_the_columns_that_are_asked_for_are_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("obstore", reason="object stores need obstore")
+    url = f"memory://index/{tmp_path.name}"
+    writer = create_or_open(url, sample_spec(), "webdataset", TOKENIZER_FILES)
+    for unit, ids in IDS.items():
+        writer.commit(unit, [sample_packed(writer.spec, name) for name in ids], [], "x")
+    compact(url)
+    before = everything(open_cache(url))
+    monkeypatch.setattr("kdcache.store.index.CHECKED_BYTES", 0)
+    storage = open_storage(url)
+    [table] = [entry for entry in storage.entries("index") if "/good-" in entry.key]
+    asked: list[int] = []
+    plain_ranges = type(storage).read_ranges
+
+    def read_ranges(self: object, key: str, spans: list[tuple[int, int]]) -> object:
+        if key == table.key:
+            asked.extend(length for _, length in spans)
+        return plain_ranges(self, key, spans)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(storage), "read_ranges", read_ranges)
+    cache = open_cache(url)
+    assert isinstance(cache._snapshot.columns, RangedTable)
+    durations = cache.catalogue_columns(["duration"])["duration"].to_pylist()
+    assert durations == [row["duration"] for row in before[2]]  # type: ignore[index]
+    assert sum(asked) < table.size
+    asked.clear()
+    cache.read_target("b", "hidden")
+    cache.read_target("c", "hidden")
+    fetched = sum(asked)
+    cache.read_target("d", "hidden")
+    assert sum(asked) == fetched, "columns that came are kept"
+    assert everything(cache) == before
+    assert cache.content_digest() == open_cache(url).content_digest()
+    with pytest.raises(KeyError, match="colour"):
+        cache.catalogue_columns(["colour"])
+
+
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(1, 40))
+def test_a_ranged_file_reads_as_a_file(start: int, size: int, piece: int) -> None:
+    import io
+
+    data = bytes(range(256))
+
+    class Bytes:
+        def read_ranges(self, key: str, spans: list[tuple[int, int]]) -> list[np.ndarray]:
+            return [np.frombuffer(data[a : a + n], np.uint8) for a, n in spans]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kdcache.store.ranged_table._PIECE", piece)
+        file = _RangedFile(Bytes(), FileRecord("index/x", len(data), ""), {})  # type: ignore[arg-type]
+        plain_file = io.BytesIO(data)
+        assert file.seek(min(start, 256)) == plain_file.seek(min(start, 256))
+        assert bytes(file.read(size)) == plain_file.read(size)
+        assert file.tell() == plain_file.tell()
+        assert file.seek(-3, 2) == plain_file.seek(-3, 2)
+        assert bytes(file.read()) == plain_file.read()
+
+
+@pytest.mark.parametrize("change", ["cut", "gone", "other"])
+def test_a_damaged_large_index_is_left_aside(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+) -> None:
+    pytest.importorskip("obstore", reason="object stores need obstore")
+    url = f"memory://index/{tmp_path.name}"
+    writer = create_or_open(url, sample_spec(), "webdataset", TOKENIZER_FILES)
+    writer.commit("u0", [sample_packed(writer.spec, name) for name in "abc"], [], "x")
+    compact(url)
+    monkeypatch.setattr("kdcache.store.index.CHECKED_BYTES", 0)
+    storage = open_storage(url)
+    [table] = [entry for entry in storage.entries("index") if "/good-" in entry.key]
+    if change == "gone":
+        storage.delete(table.key)
+    else:
+        data = storage.read(table.key)
+        storage.put(table.key, data[:-9] if change == "cut" else bytes(len(data)))
+    cache = open_cache(url)
+    assert not indexed(cache)
+    assert cache.ids == ["a", "b", "c"]

@@ -25,6 +25,7 @@ obstore = pytest.importorskip("obstore", reason="object stores need obstore")
 
 from kdcache.store.cache import Cache  # noqa: E402
 from kdcache.store.objects import ObjectStorage  # noqa: E402
+from kdcache.store.retry import Patience  # noqa: E402
 
 
 @pytest.fixture
@@ -212,3 +213,64 @@ def test_a_service_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyP
     )
     with pytest.raises(StorageError, match=r"^s3://bucket/cache/a: [^\n]*$"):
         storage.read("a")
+
+
+class Breaking:
+    """obstore's functions, of which reads fail for some times."""
+
+    def __init__(self, times: int, error: Exception) -> None:
+        self.times, self.error, self.asked = times, error, 0
+
+    def __getattr__(self, name: str) -> Any:
+        plain = getattr(obstore, name)
+        if name not in ("get", "get_ranges", "head", "list"):
+            return plain
+
+        def read(*args: Any, **options: Any) -> Any:
+            self.asked += 1
+            if self.asked <= self.times:
+                raise self.error
+            return plain(*args, **options)
+
+        return read
+
+
+def reads(storage: ObjectStorage) -> list[Any]:
+    return [
+        lambda: storage.read("a"),
+        lambda: storage.map("a").tobytes(),
+        lambda: storage.read_ranges("a", [(0, 5)])[0].tobytes(),
+        lambda: storage.exists("a") and b"bytes",
+        lambda: storage.entries("") and b"bytes",
+    ]
+
+
+@pytest.mark.parametrize("read", range(5))
+def test_a_read_that_breaks_off_is_repeated(
+    url: str, monkeypatch: pytest.MonkeyPatch, read: int
+) -> None:
+    opened = open_storage(url)
+    opened.put("a", b"bytes")
+    storage = ObjectStorage(url, opened._store, Patience(tries=5, first=0.001))  # type: ignore[attr-defined]
+    breaking = Breaking(2, obstore.exceptions.GenericError("connection reset"))
+    monkeypatch.setattr("kdcache.store.objects.obstore", breaking)
+    assert reads(storage)[read]() == b"bytes"
+    assert breaking.asked >= 3
+
+
+@pytest.mark.parametrize("read", range(5))
+def test_it_is_not_repeated_for_ever_nor_where_it_was_refused(
+    url: str, monkeypatch: pytest.MonkeyPatch, read: int
+) -> None:
+    opened = open_storage(url)
+    storage = ObjectStorage(url, opened._store, Patience(tries=3, first=0.001))  # type: ignore[attr-defined]
+    breaking = Breaking(99, obstore.exceptions.GenericError("connection reset"))
+    monkeypatch.setattr("kdcache.store.objects.obstore", breaking)
+    with pytest.raises(StorageError, match="connection reset"):
+        reads(storage)[read]()
+    assert breaking.asked <= 2 * 3
+    refusing = Breaking(99, obstore.exceptions.PermissionDeniedError("no"))
+    monkeypatch.setattr("kdcache.store.objects.obstore", refusing)
+    with pytest.raises(StorageError):
+        reads(storage)[read]()
+    assert refusing.asked <= 2

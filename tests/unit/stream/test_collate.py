@@ -7,9 +7,21 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from kdcache.batch import LatticeBatch, PosteriorBatch
+from kdcache.batch import (
+    HypothesesBatch,
+    LatticeBatch,
+    PosteriorBatch,
+    ScoreBatch,
+    VectorBatch,
+)
 from kdcache.codec import TailModel
-from kdcache.codec.records import LatticeRecord, PosteriorRecord, VectorRecord
+from kdcache.codec.records import (
+    HypothesesRecord,
+    LatticeRecord,
+    PosteriorRecord,
+    ScoreRecord,
+    VectorRecord,
+)
 from kdcache.stream.collate import collate, collate_records
 from kdcache.stream.source import Example, KeptSource
 
@@ -109,6 +121,47 @@ def test_posteriors_and_vectors() -> None:
     assert found.lengths_B.tolist() == [2, 5]  # type: ignore[union-attr]
     vectors = collate_records([VectorRecord(np.ones((3, 4), np.float32))])
     assert vectors.values_BTD.shape == (1, 3, 4)  # type: ignore[union-attr]
+
+
+def test_scores() -> None:
+    records = [ScoreRecord(np.array([value], np.float32)) for value in (-1.5, -np.inf)]
+    found = collate_records(records)
+    assert isinstance(found, ScoreBatch)
+    assert found.scores_B.tolist() == [-1.5, -np.inf]
+
+
+def test_hypotheses_of_different_numbers_and_lengths() -> None:
+    def record(*lists: list[int]) -> HypothesesRecord:
+        scores = -np.arange(len(lists), dtype=np.float32)
+        lengths = np.array([len(labels) for labels in lists], np.int32)
+        ids = np.array([label for labels in lists for label in labels], np.int32)
+        return HypothesesRecord(scores, lengths, ids)
+
+    found = collate_records([record([7, 8, 9], []), record([5]), record()])
+    assert isinstance(found, HypothesesBatch)
+    assert found.ids_BHU.dtype == torch.int64
+    assert found.ids_BHU.tolist() == [
+        [[7, 8, 9], [-1, -1, -1]], [[5, -1, -1], [-1, -1, -1]], [[-1] * 3, [-1] * 3],
+    ]  # fmt: skip
+    assert found.lengths_BH.tolist() == [[3, 0], [1, 0], [0, 0]]
+    assert found.scores_BH.tolist() == [[0.0, -1.0], [0.0, 0.0], [0.0, 0.0]]
+    assert found.counts_B.tolist() == [2, 1, 0]
+    none = collate_records([record()])
+    assert isinstance(none, HypothesesBatch)
+    assert none.ids_BHU.shape == (1, 0, 0)
+
+
+def test_entries_of_codebooks_come_along() -> None:
+    vectors = [np.ones((t, 2), np.float32) for t in (2, 3)]
+    codes = [np.full((t, 4), 255, np.uint8) for t in (2, 3)]
+    found = collate_records([VectorRecord(*pair) for pair in zip(vectors, codes, strict=True)])
+    assert isinstance(found, VectorBatch)
+    assert found.codes_BTQ is not None
+    assert found.codes_BTQ.dtype == torch.int64
+    assert found.codes_BTQ[:, :, 0].tolist() == [[255, 255, -1], [255, 255, 255]]
+    plain = collate_records([VectorRecord(vectors[0])])
+    assert isinstance(plain, VectorBatch)
+    assert plain.codes_BTQ is None
 
 
 def test_a_kept_source_decodes_each_utterance_once() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kdcache.stream.prefetch import Prefetcher
+from kdcache.stream.prefetch import Prefetcher, read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,3 +61,26 @@ def test_counts_the_seconds_spent_waiting() -> None:
     ahead = Prefetcher(slow(), depth=1)
     assert list(ahead) == [0, 1, 2]
     assert ahead.waited > 0.05
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_any_depth_gives_the_same(depth: int) -> None:
+    assert list(read_ahead(iter(range(20)), depth)) == list(range(20))
+
+
+def test_of_depth_0_each_is_made_when_asked_for_in_the_thread_that_asks() -> None:
+    made: list[tuple[int, threading.Thread]] = []
+
+    def items() -> Iterator[int]:
+        for i in range(3):
+            time.sleep(0.02)
+            made.append((i, threading.current_thread()))
+            yield i
+
+    source = read_ahead(items(), 0)
+    ahead = iter(source)
+    for i in range(3):
+        assert next(ahead) == i
+        assert made[-1] == (i, threading.current_thread())
+        assert len(made) == i + 1
+    assert source.waited >= 0.06

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kdcache.corpus import write_manifest
 from kdcache.errors import ManifestError
 from kdcache.store import compact, create_or_open, open_cache
+from kdcache.stream import join
 from kdcache.stream import source as sources
 from kdcache.stream.source import CacheSource
 from kdcache.testing.samples import (
@@ -23,7 +24,7 @@ from kdcache.testing.samples import (
     sample_spec,
     sample_utterance,
 )
-from kdcache.types import fingerprint_of
+from kdcache.types import AudioRef, fingerprint_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,9 @@ class Catalogued:
 
     spec: CacheSpec
     catalogue: pa.Table
+
+    def catalogue_columns(self, names: list[str]) -> pa.Table:
+        return self.catalogue.select(names)
 
 
 def many_rows() -> Any:
@@ -104,12 +108,17 @@ def test_examples_and_saved_positions_are_as_the_catalogue_says(
 def test_what_a_manifest_lacks_is_named_whichever_block_it_is_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "_BLOCK", 2)
+    monkeypatch.setattr(join, "_BLOCK", 2)
     cache, manifest = small_cache(tmp_path / "cache"), tmp_path / "corpus.jsonl"
     write_manifest(manifest, [sample_utterance(name) for name in ("e", "a")])
     with pytest.raises(ManifestError, match=r"(?s)5 of the cache's 7 .*: b .*, f, g\."):
         CacheSource(cache, [], corpus=manifest)
-    write_manifest(manifest, [sample_utterance(name) for name in reversed(IDS)])
+    lasting = cache.catalogue["duration"].to_pylist()
+    whole = [
+        replace(sample_utterance(name), audio=AudioRef(f"/corpus/{name}.wav", duration=seconds))
+        for name, seconds in zip(IDS, lasting, strict=True)
+    ]
+    write_manifest(manifest, reversed(whole))
     joined = CacheSource(cache, [], corpus=manifest)._audio
     assert joined is not None
     assert [utterance.id for utterance in joined] == IDS

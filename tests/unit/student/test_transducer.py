@@ -118,6 +118,24 @@ def test_to_disk_and_back(tokenizer: Tokenizer, tmp_path: Path, ctc_head: bool) 
         assert torch.equal(before.ctc_logits_BTV, after.ctc_logits_BTV)
 
 
+@pytest.mark.parametrize("heads", [{"hidden_head": 5}, {"hidden_head": 5, "codebook_head": 3}])
+def test_distillation_heads_come_along(
+    tokenizer: Tokenizer, tmp_path: Path, heads: dict[str, int]
+) -> None:
+    student = student_of(tokenizer, SMALL.model_copy(update=heads))
+    plain, output = student_of(tokenizer)(noise_batch()), student(noise_batch())
+    assert plain.vectors_BTD is plain.codes_BTQE is None
+    assert torch.equal(plain.encoder_BTJ, output.encoder_BTJ)
+    assert output.vectors_BTD.shape == (*output.hidden_BTD.shape[:2], 5)
+    if "codebook_head" in heads:
+        assert output.codes_BTQE.shape == (*output.hidden_BTD.shape[:2], 3, 256)
+    again = load_student(save_student(student, tmp_path / "student"))
+    found = again(noise_batch())
+    assert torch.equal(found.vectors_BTD, output.vectors_BTD)
+    assert (found.codes_BTQE is None) == (output.codes_BTQE is None)
+    assert again.state_dict().keys() == student.state_dict().keys()
+
+
 def test_a_folder_that_is_no_student(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not a trained student: it has no config\.json"):
         load_student(tmp_path)

@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from kdcache.target.likelihood import lattice_likelihood
 from kdcache.teacher.protocol import LatticeLogits, TeacherOutput
 from kdcache.types import TeacherKind, TeacherSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from kdcache.teacher.protocol import Predictor
 
 
 def table_lattice(logits_TUV: Tensor, blank: int) -> LatticeLogits:
@@ -71,3 +74,58 @@ def spec() -> Callable[..., TeacherSpec]:
         )
 
     return make
+
+
+def states_after(predictor: Predictor, labels: Sequence[int]) -> Tensor:
+    """Outputs of a prediction network before and after each label, one by one: (U+1, J)."""
+    output_1J, state = predictor.start()
+    outputs = [output_1J]
+    for label in labels:
+        output_1J, state = predictor.step(torch.tensor([label]), state)
+        outputs.append(output_1J)
+    return torch.cat(outputs)
+
+
+class ToyTransducer:
+    """A transducer whose prediction network hears every label; blank is the last class.
+
+    Args:
+        frames, labels: T, and classes beside blank.
+        seed: of the weights.
+        blank_bias: added to blank's logits.
+    """
+
+    width = 6
+
+    def __init__(self, frames: int, labels: int, seed: int, blank_bias: float = 1.0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator)
+
+        self._encoder_TJ = draw(frames, self.width)
+        self._embed, self._mix = draw(labels + 1, self.width), draw(self.width, self.width)
+        self._out = 2 * draw(self.width, labels + 1)
+        self._bias = torch.zeros(labels + 1)
+        self._bias[labels] = blank_bias
+        self.blank = labels
+
+    def start(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        state = torch.tanh(self._embed[[self.blank]])
+        return state, (state,)
+
+    def step(self, labels_N: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor]]:
+        output = torch.tanh(state[0] @ self._mix + self._embed[labels_N])
+        return output, (output,)
+
+    def lattice(self, labels: tuple[int, ...]) -> LatticeLogits:
+        return LatticeLogits(
+            encoder_TJ=self._encoder_TJ,
+            decoder_UJ=states_after(self, labels),
+            joint=lambda e, d: torch.tanh(e + d) @ self._out + self._bias,
+            blank=self.blank,
+            predictor=self,
+        )
+
+    def likelihood(self, labels: tuple[int, ...]) -> float:
+        return lattice_likelihood(self.lattice(labels), labels)

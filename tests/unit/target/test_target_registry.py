@@ -12,7 +12,15 @@ from kdcache.target.lattice import LatticeTarget
 from kdcache.target.vector import HiddenTarget
 from kdcache.types import TargetSpec
 
-BUILT_IN = ["decoder_logits", "encoder_logits", "features", "hidden", "lattice"]
+BUILT_IN = [
+    "decoder_logits",
+    "encoder_logits",
+    "features",
+    "full_sum",
+    "hidden",
+    "hypotheses",
+    "lattice",
+]
 
 
 class Halves(HiddenTarget):

@@ -1,0 +1,182 @@
+"""The terms of the student's loss, each (B,) nats, from its output and the cached targets.
+
+Where the cached lattice is a band, KL_lattice is over the band's nodes. L_RNNT is over the whole
+lattice all the same, unless it is asked to stay in the band (``loss.rnnt_in_band``): then nothing
+needs the other nodes, and the joint network is evaluated at T×S of them instead of T×U. Either
+way it is evaluated block by block where it is large, and no lattice of logits is ever held. The
+full sum's P_S is that of L_RNNT.
+
+Teacher and student need not have the same frames: see ``kdcache.loss.pairs``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import ctc_loss
+from torch.utils.checkpoint import checkpoint
+
+from kdcache.batch import HypothesesBatch, PosteriorBatch, ScoreBatch, VectorBatch
+from kdcache.errors import ConfigError, SpecMismatchError
+from kdcache.lattice import rnnt_loss
+from kdcache.loss import (
+    align_lattice,
+    aligned_codebook_cross_entropy,
+    aligned_posterior_kl,
+    aligned_vector_mse,
+    full_sum_distance,
+    hypotheses_nll,
+    transducer_kd_loss,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdcache.batch import Batch
+    from kdcache.student import StudentOutput
+    from kdcache.train.alignment import Alignment
+    from kdcache.train.settings import LossSettings
+
+
+def transducer_terms(
+    output: StudentOutput, batch: Batch, blank: int, weights: LossSettings, alignment: Alignment
+) -> dict[str, Tensor]:
+    """What one pass over the student's lattice gives; more than is asked for, perhaps."""
+    if weights.lattice_kl:
+        terms = _lattice_terms(output, batch, blank, weights, alignment)
+    elif weights.rnnt or weights.full_sum:
+        lengths = (output.frames_B, batch.label_lengths_B)
+        terms = {"rnnt": rnnt_loss(output.factored(), batch.labels_BU, *lengths, blank, "none")}
+    else:
+        return {}
+    if weights.full_sum:
+        target = batch.targets["full_sum"]
+        assert isinstance(target, ScoreBatch)
+        terms["full_sum"] = full_sum_distance(terms["rnnt"], target, "none")
+    return terms
+
+
+def encoder_term(
+    output: StudentOutput, batch: Batch, weights: LossSettings, alignment: Alignment
+) -> Tensor:
+    """Divergence of the teacher's frame posteriors from those of the CTC head."""
+    target = batch.targets["encoder_logits"]
+    assert isinstance(target, PosteriorBatch)
+    assert output.ctc_logits_BTV is not None
+    return aligned_posterior_kl(
+        output.ctc_logits_BTV,
+        output.frames_B,
+        target,
+        alignment.ratio,
+        alignment.shifts_of("encoder_kl"),
+        alignment.group,
+        reduction="none",
+        rest=weights.rest,
+        ids=batch.ids,
+    )
+
+
+def ctc_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
+    """CTC loss of the CTC head."""
+    assert output.ctc_logits_BTV is not None
+    logp_TBV = output.ctc_logits_BTV.float().log_softmax(-1).transpose(0, 1)
+    values: Tensor = ctc_loss(
+        logp_TBV,
+        batch.labels_BU,
+        output.frames_B,
+        batch.label_lengths_B,
+        blank=blank,
+        reduction="none",
+        zero_infinity=True,  # more labels than frames: CTC has no path, RNN-T still has
+    )
+    return values
+
+
+def hypotheses_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
+    """RNN-T loss of the teacher's hypotheses, of which one lattice at a time is in memory."""
+    target = batch.targets["hypotheses"]
+    assert isinstance(target, HypothesesBatch)
+
+    def loss(ids_BU: Tensor, lengths_B: Tensor) -> Tensor:
+        labels_BU = ids_BU[:, : int(lengths_B.max())].clamp(min=0)
+        logits = output.factored_of(labels_BU)
+        return rnnt_loss(logits, labels_BU, output.frames_B, lengths_B, blank, "none")
+
+    losses = [
+        checkpoint(loss, target.ids_BHU[:, h], target.lengths_BH[:, h], use_reentrant=False)
+        for h in range(target.scores_BH.shape[1])
+    ]
+    if not losses:
+        return output.encoder_BTJ.sum((1, 2)) * 0.0
+    return hypotheses_nll(torch.stack(losses, dim=1), target, reduction="none")
+
+
+def hidden_terms(
+    output: StudentOutput, batch: Batch, weights: LossSettings, alignment: Alignment
+) -> dict[str, Tensor]:
+    """What is learnt from the teacher's hidden states: the vectors, or their entries."""
+    target = batch.targets["hidden"]
+    assert isinstance(target, VectorBatch)
+    terms = {}
+    for name, loss, values in (
+        ("hidden_mse", aligned_vector_mse, output.vectors_BTD),
+        ("hidden_codes", aligned_codebook_cross_entropy, output.codes_BTQE),
+    ):
+        if getattr(weights, name):
+            terms[name] = loss(
+                _head(values, name),
+                output.frames_B,
+                target,
+                alignment.ratio,
+                alignment.shifts_of(name),
+                alignment.group,
+                reduction="none",
+                ids=batch.ids,
+            )
+    return terms
+
+
+def _lattice_terms(
+    output: StudentOutput, batch: Batch, blank: int, weights: LossSettings, alignment: Alignment
+) -> dict[str, Tensor]:
+    """RNN-T loss and lattice KL from one pass over the vocabulary."""
+    (shift,) = alignment.shifts_of("lattice_kl")
+    frames = (output.frames_B, alignment.ratio, shift)
+    target = align_lattice(batch.lattice, *frames, batch.ids)
+    whole = weights.rnnt or weights.full_sum
+    in_band = target.starts_BT is not None and (weights.rnnt_in_band or not whole)
+    _check_labels(batch.ids, target.labels_B, batch.label_lengths_B)
+    found = transducer_kd_loss(
+        output.factored(),
+        target,
+        batch.labels_BU,
+        blank,
+        beta=1.0,
+        reduction="none",
+        nodes="band" if in_band else "lattice",
+    )
+    return {"rnnt": found.rnnt, "lattice_kl": found.kl}
+
+
+_HEADS = {"hidden_mse": "hidden_head", "hidden_codes": "codebook_head"}
+
+
+def _head(given: Tensor | None, term: str) -> Tensor:
+    """What a head of the student gives, which it lacks where it was begun from one without."""
+    if given is None:
+        raise ConfigError(
+            f"The student has no {_HEADS[term]}, which the loss needs; the student that `init` "
+            "names was trained without. Start from one that has it, or from none."
+        )
+    return given
+
+
+def _check_labels(ids: tuple[str, ...], teacher_B: Tensor, student_B: Tensor) -> None:
+    wrong = (teacher_B != student_B).nonzero()[:, 0].tolist()
+    if wrong:
+        row = wrong[0]
+        raise SpecMismatchError(
+            f"Utterance {ids[row]!r}: the teacher has {int(teacher_B[row])} labels and the "
+            f"student {int(student_B[row])}; give the student the teacher's tokenizer."
+        )
