@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -173,6 +174,8 @@ class ExtractReport:
         for code, ids in self.failed.items():
             lines.append(f"failed ({code}): {len(ids)}: {shown(ids)}")
             lines.append(f"  {self.messages[ids[0]]}")
+        if len(self.messages) > len(self.failed):
+            lines.append(f"each of them: kdcache status {shlex.quote(self.cache)} --failures")
         if self.left:
             lines.append(f"not reached: {len(self.left)}")
         lines += self._bad_lines()

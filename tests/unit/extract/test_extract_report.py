@@ -36,15 +36,16 @@ def test_a_complete_run():
 
 def test_failures_are_told_by_code_with_ids_and_a_reason():
     failed = {"audio": ("a", "b", "c", "d"), "crash": ("e",)}
-    messages = {"a": "a.wav does not exist.", "e": "killed"}
+    messages = {"a": "a.wav does not exist.", "b": "b", "c": "c", "d": "d", "e": "killed"}
     made = report(done=1, failed=failed, messages=messages)
     assert not made.complete
     assert made.absent == 5
-    assert made.lines()[2:6] == [
+    assert made.lines()[2:7] == [
         "failed (audio): 4: 'a', 'b', 'c' and 1 more",
         "  a.wav does not exist.",
         "failed (crash): 1: 'e'",
         "  killed",
+        "each of them: kdcache status runs/cache --failures",
     ]
     assert made.to_dict()["failed"] == {"audio": ["a", "b", "c", "d"], "crash": ["e"]}
 
