@@ -150,6 +150,10 @@ class Batch:
         assert isinstance(target, LatticeBatch)
         return target
 
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+        """The same batch with every tensor on ``device``; training loops look for this method."""
+        return to_device(self, device, non_blocking=non_blocking)
+
 
 MovableT = TypeVar(
     "MovableT",
@@ -163,15 +167,20 @@ MovableT = TypeVar(
 )
 
 
-def to_device(batch: MovableT, device: torch.device | str) -> MovableT:
+def to_device(
+    batch: MovableT, device: torch.device | str, *, non_blocking: bool = True
+) -> MovableT:
     """The same batch with every tensor on ``device``."""
     moved: dict[str, object] = {}
     for item in fields(batch):
         value = getattr(batch, item.name)
         if isinstance(value, Tensor):
-            moved[item.name] = value.to(device, non_blocking=True)
+            moved[item.name] = value.to(device, non_blocking=non_blocking)
         elif isinstance(value, TailTable):
-            moved[item.name] = to_device(value, device)
+            moved[item.name] = to_device(value, device, non_blocking=non_blocking)
         elif isinstance(value, dict):
-            moved[item.name] = {name: to_device(part, device) for name, part in value.items()}
+            moved[item.name] = {
+                name: to_device(part, device, non_blocking=non_blocking)
+                for name, part in value.items()
+            }
     return replace(batch, **moved)  # type: ignore[arg-type]

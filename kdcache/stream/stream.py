@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kdcache.errors import ConfigError, DamagedCacheError, did_you_mean
-from kdcache.stream.collate import collate
 from kdcache.stream.counters import StreamCounters
 from kdcache.stream.plan import EpochPlan, plan_epoch
 from kdcache.stream.prefetch import read_ahead
@@ -229,8 +228,9 @@ class Stream:
         except DamagedCacheError:
             if self._on_damage == "raise":
                 raise
-            examples = self._load(rows)
-            return collate(examples) if examples else None
+            self._load(rows)  # names what is damaged
+            whole = [row for row in rows if row not in self.damaged]
+            return self.source.load_batch(whole) if whole else None
 
     def _load(self, rows: Iterable[int]) -> list[Example]:
         """Examples of a micro-batch; without those that are damaged, if these are skipped."""

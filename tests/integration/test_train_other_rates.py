@@ -17,11 +17,12 @@ from kdcache.corpus import load_tokenizer, read_manifest
 from kdcache.corpus.views import iter_views
 from kdcache.errors import ConfigError, SpecMismatchError
 from kdcache.extract.plan import cut_batches, make_unit
-from kdcache.extract.targets import bind_targets, parse_targets
+from kdcache.extract.targets import bind_targets
 from kdcache.extract.worker import UnitWorker
 from kdcache.store import CacheSpec, create_or_open
 from kdcache.student import build_student, save_student
 from kdcache.student.settings import StudentSettings
+from kdcache.target import target_spec
 from kdcache.teacher import load_teacher
 from kdcache.testing.samples import sample_packed, sample_spec
 from kdcache.train.launch import prepare
@@ -50,7 +51,7 @@ def extract(tones: Path, folder: Path, subsampling: int) -> Path:
     settings = StudentSettings.model_validate({**SMALL, "subsampling": subsampling})
     student = build_student(settings, load_tokenizer(tones / "tokenizer"))
     teacher = load_teacher(save_student(student, folder / "teacher"))
-    specs = parse_targets(TARGETS)
+    specs = tuple(target_spec(target) for target in TARGETS)
     spec = CacheSpec(teacher.spec, teacher.tokenizer.fingerprint, specs).normalised()
     corpus = list(iter_views(read_manifest(tones / "train.jsonl")[:8], [1.0, 0.9]))
     unit = make_unit(spec.spec_hash, cut_batches(corpus, 10.0))
