@@ -167,7 +167,7 @@ def _work(
             return stopped() is None
 
         def give_up(unit: Unit, why: str) -> None:
-            record_crash(ready.writer, unit, why, config.storage_patience)
+            _record_crash(ready.writer, unit, why, config.storage_patience)
             tally.add_given_up()
 
         pool = Pool(
@@ -194,7 +194,7 @@ def _with_ledger(error: StorageError, tally: Tally) -> StorageError:
     )
 
 
-def record_crash(writer: CacheWriter, unit: Unit, why: str, patience: float = 0.0) -> None:
+def _record_crash(writer: CacheWriter, unit: Unit, why: str, patience: float) -> None:
     """The one utterance of ``unit`` has killed every actor that touched it."""
     from kdcache.store import FailedUtterance
 

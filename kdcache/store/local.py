@@ -165,10 +165,7 @@ def _reported(path: Path, *, writing: bool = False) -> Iterator[None]:
         if missing and not writing:
             raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
         if error.errno in _FULL:
-            raise StorageFullError(
-                f"{path}: {error.strerror or error}; what was written before stays: make room and "
-                "give the same command again"
-            ) from error
+            raise StorageFullError(f"{path}: {error.strerror or error}; make room") from error
         hint = ""
         if error.errno in (errno.EPERM, errno.ENOTSUP):
             hint = "; commits need a file system with hard links"
