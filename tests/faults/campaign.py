@@ -77,7 +77,12 @@ class Outcome:
 
 
 class Campaign:
-    """Args: where files are kept, and the cluster that all runs share."""
+    """Runs on one cluster.
+
+    Args:
+        place: where their files are kept.
+        nodes: the cluster, which all of them share.
+    """
 
     def __init__(self, place: Path, nodes: TwoNodes) -> None:
         self._place, self._nodes = place, nodes
