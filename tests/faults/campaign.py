@@ -113,9 +113,14 @@ class Campaign:
         self._nodes.restore()
         with Reader(cache, goal.checksums) as reader:
             driver = start(self._config(cache), self._place / f"run-{run}.json")
-            struck = strike(fault, driver, self._nodes, lambda: commits_of(cache), PATIENCE)
-            there = commits_of(cache)
-            resumed, wrong = self._finish(driver, cache, goal, killed=fault.victim == "driver")
+            try:
+                struck = strike(fault, driver, self._nodes, lambda: commits_of(cache), PATIENCE)
+                there = commits_of(cache)
+                killed = struck and fault.victim == "driver"
+                resumed, wrong = self._finish(driver, cache, goal, killed=killed)
+            except TimeoutError as error:
+                driver.kill()
+                raise RuntimeError(f"run {run}: {fault}: {error}") from error
         if fault.victim == "raylet" and struck:
             self._nodes.bury_second()
         wrong += [*reader.wrong, *_differences(cache, goal)]
