@@ -46,12 +46,19 @@ def unpack_ids(codes: np.ndarray) -> np.ndarray:
 
 
 def unpack_ids_into(ids: np.ndarray, codes: np.ndarray) -> None:
-    """Like :func:`unpack_ids`, in two passes and without memory of its own.
+    """Like :func:`unpack_ids`, without memory of its own.
+
+    Where all are below 32,768, 16 bits hold −1 as they are, and are copied; others take two
+    passes.
 
     Args:
         ids: of any signed type that holds them, to be set.
         codes: uint16 of the same shape, spoilt.
     """
+    signed = codes.view(np.int16)
+    if int(signed.min(initial=0)) >= -1:
+        np.copyto(ids, signed)
+        return
     # 65,535 + 1 is 0 in 16 bits, and taking the 1 away again where there are more leaves −1.
     np.add(codes, np.uint16(1), out=codes)
     np.subtract(codes, 1, out=ids, dtype=ids.dtype)

@@ -14,7 +14,8 @@ Since l − e ≤ l' ≤ l + e, also log Σ exp(l − e) ≤ Z ≤ log Σ exp(l 
 For a normalised l the second term is about Σ p_k e_k: the mean step error, which is far
 below the largest one, because probable classes have the finest steps.
 
-Shapes: C classes; leading axes are free. R rows of classes, all leading axes in one.
+Shapes: C classes; leading axes are free. R rows of classes, all leading axes in one;
+E = R·C elements, P pairs of them.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ POSITIVE_TOLERANCE = 1e-3
 
 _FLOAT32_SLACK = 2.0**-19
 _TINY = np.float32(1e-45)
-_BLOCK = 1 << 13
+_BLOCK = 1 << 15
 """Codes that are looked up at a time, so that what is made of them in between stays in cache."""
+
+_ADDED = 1 << 13
+"""Classes of a row up to which numpy adds up each row of some as it would that row alone."""
 
 
 class LogProbQuantiser(Protocol):
@@ -107,6 +111,12 @@ def renormalised_bound(logp: np.ndarray, step: np.ndarray) -> np.ndarray:
     rounding = _FLOAT32_SLACK * (1.0 - exact) + logp.shape[-1] * 2.0**-24
     bound = step + np.maximum(above, -below) + rounding
     return np.where(mass, bound, 0.0).astype(np.float32)
+
+
+def _pairs(table: np.ndarray) -> np.ndarray:
+    """What two codes that lie side by side stand for: two float32 in each of 65,536 int64."""
+    codes_P2 = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
+    return np.ascontiguousarray(table[codes_P2]).view(np.int64).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -189,6 +199,14 @@ class Log8LogProb:
         probability: np.ndarray = np.exp(self._table)
         return probability
 
+    @cached_property
+    def _pairs(self) -> np.ndarray:
+        return _pairs(self._table)
+
+    @cached_property
+    def _pairs_of_probability(self) -> np.ndarray:
+        return _pairs(self._probability)
+
     def encode(self, logp: np.ndarray) -> np.ndarray:
         """uint8 (..., C)."""
         logp = parse_logp(logp)
@@ -202,23 +220,25 @@ class Log8LogProb:
         logp = np.empty(codes.shape, np.float32) if out is None else out
         rows, classes = math.prod(codes.shape[:-1]), codes.shape[-1]
         codes_RC, logp_RC = codes.reshape(rows, classes), logp.reshape(rows, classes)
-        step = min(max(1, _BLOCK // max(1, classes)), rows)
-        indices_RC = np.empty((step, classes), np.intp)
+        step = 1 if classes > _ADDED else min(_BLOCK // max(1, classes), rows)
+        pairs_P = np.empty(step * classes // 2, np.intp)
         for start in range(0, rows, max(1, step)):
             block = slice(start, start + step)
-            self._decode_rows(codes_RC[block], logp_RC[block], indices_RC)
+            self._decode_rows(codes_RC[block], logp_RC[block], pairs_P)
         return logp
 
-    def _decode_rows(
-        self, codes_RC: np.ndarray, logp_RC: np.ndarray, indices_RC: np.ndarray
-    ) -> None:
+    def _decode_rows(self, codes_RC: np.ndarray, logp_RC: np.ndarray, pairs_P: np.ndarray) -> None:
         # Of the ways to look up and to add a few numbers, these were measured as the fastest;
         # numpy would turn codes into indices in each lookup anew. No code is off the tables.
-        indices_RC = indices_RC[: len(codes_RC)]
-        indices_RC[...] = codes_RC
-        np.take(self._probability, indices_RC, out=logp_RC, mode="wrap")
+        codes_E, logp_E = np.ascontiguousarray(codes_RC).reshape(-1), logp_RC.reshape(-1)
+        paired = len(codes_E) // 2 * 2
+        pairs_P, found_P = pairs_P[: paired // 2], logp_E[:paired].view(np.int64)
+        pairs_P[...] = codes_E[:paired].view(np.uint16)
+        np.take(self._pairs_of_probability, pairs_P, out=found_P, mode="wrap")
+        logp_E[paired:] = self._probability[codes_E[paired:]]
         total_R = np.einsum("rc->r", logp_RC)
-        np.take(self._table, indices_RC, out=logp_RC, mode="wrap")
+        np.take(self._pairs, pairs_P, out=found_P, mode="wrap")
+        logp_E[paired:] = self._table[codes_E[paired:]]
         logp_RC -= np.log(np.maximum(total_R, _TINY))[:, None]
 
     def error_bound(self, logp: np.ndarray) -> np.ndarray:

@@ -60,9 +60,12 @@ class RootLatticeCodec:
     steps: int = 16
 
     name: ClassVar[str] = "root"
+    fewest: ClassVar[int] = 2
+    most: ClassVar[int] = 1024
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", parse_integer("root", "steps", self.steps, 2, 1024))
+        steps = parse_integer("root", "steps", self.steps, self.fewest, self.most)
+        object.__setattr__(self, "steps", steps)
 
     def columns(self) -> dict[str, ColumnSpec]:
         """``starts`` is optional: of a whole lattice there are none."""

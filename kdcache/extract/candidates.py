@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
+from kdcache.codec import RootLatticeCodec
 from kdcache.errors import ConfigError, UnsupportedTargetError
 from kdcache.extract.targets import bind_targets
 from kdcache.target import target_spec
 from kdcache.types import TargetSpec, canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from kdcache.extract.goals import Asked
     from kdcache.types import TeacherSpec
@@ -46,8 +48,16 @@ LATTICE_CODECS: tuple[dict[str, Any], ...] = (
     {"name": "fp16"},
 )
 
-TAILS = {"root": (None, "prior", "top")}
-"""Models of the rest that a codec may carry, by its name."""
+STEPS = (0.12, 0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
+"""Steps of √p of a node's classes, over the root of the goal: what is lost falls with their
+square. Three classes of a teacher that is mostly certain take about half of it, of which a band
+that uses up some of the goal asks for more; many classes of an uncertain one ask for four."""
+
+BETWEEN = (0.84, 0.92, 1.0, 1.09, 1.19)
+"""Steps to look at more closely, in those of a candidate that is near the goal."""
+
+TAILS = {("posterior", "root"): (None, "prior", "top")}
+"""Models of the rest that a codec may carry, by kind of record and its name."""
 
 
 def candidates(asked: Asked, teacher: TeacherSpec) -> list[TargetSpec]:
@@ -72,7 +82,17 @@ def tails(asked: Asked, spec: TargetSpec) -> tuple[str | None, ...]:
     fixed = asked.codec.get("tail")
     if isinstance(fixed, str):
         return (fixed,)
-    return (None,) if "tail" in asked.codec else TAILS.get(spec.codec["name"], (None,))
+    return (
+        (None,) if "tail" in asked.codec else TAILS.get((spec.record, spec.codec["name"]), (None,))
+    )
+
+
+def between(asked: Asked, spec: TargetSpec) -> list[TargetSpec]:
+    """``spec`` and what lies between it and its neighbours among the candidates."""
+    if (spec.record, spec.codec["name"]) != ("lattice", "root") or "steps" in asked.codec:
+        return [spec]
+    counts = _whole_steps(share * spec.codec["steps"] for share in BETWEEN)
+    return [replace(spec, codec={**spec.codec, "steps": count}) for count in counts]
 
 
 def _laid_over(
@@ -129,8 +149,20 @@ def _lattices(asked: Asked) -> Iterator[tuple[Settings, Settings]]:
         bands = [{"epsilon": share} for share in shares if share < 1]
         bands += [{"width": width} for width in WIDTHS]
     counts = MORE_CLASSES if "top_k" in asked.auto else (0,)
-    for band, count, codec in product(bands, counts, LATTICE_CODECS):
+    codecs = (*LATTICE_CODECS, *({"name": "root", "steps": n} for n in _steps(asked.max_kl)))
+    for band, count, codec in product(bands, counts, codecs):
         yield {"top_k": count, **band}, codec
+
+
+def _steps(goal: float) -> list[int]:
+    """Steps of a lattice's codec that may be just enough for a goal."""
+    return _whole_steps(share / sqrt(goal) for share in STEPS)
+
+
+def _whole_steps(counts: Iterable[float]) -> list[int]:
+    """Whole numbers of steps that the codec takes, none twice."""
+    fewest, most = RootLatticeCodec.fewest, RootLatticeCodec.most
+    return sorted({min(max(round(count), fewest), most) for count in counts})
 
 
 FAMILIES: dict[str, tuple[Family, ...]] = {

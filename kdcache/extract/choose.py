@@ -4,7 +4,8 @@ The sample's halves do different work, so that nothing is judged by what it was 
 
 1. On some of the first half every candidate is measured, without a model of the rest. Those near
    the goal go on.
-2. Models of the rest are estimated for these, on the first half.
+2. Models of the rest are estimated for these, on the first half; and of lattices in steps of √p
+   steps between those of the candidates are added.
 3. On the second half all of these are measured. The cheapest is taken of those whose mean, with
    1.645 standard errors on top, is within the goal.
 
@@ -19,13 +20,14 @@ from math import isfinite, log
 from typing import TYPE_CHECKING, NamedTuple
 
 from kdcache.errors import ConfigError
-from kdcache.extract.candidates import candidates, tails
+from kdcache.extract.candidates import between, candidates, tails
 from kdcache.extract.measure import by_settings, measure
 from kdcache.inspect.choices import settings_text
 from kdcache.store import Choice, Considered
 from kdcache.target import make_target
 from kdcache.target.posterior import PosteriorTarget
 from kdcache.target.tail import TailEstimator
+from kdcache.types import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -88,7 +90,8 @@ def choose(
     plain = candidates(asked, teacher)
     rough = yield from count(plain, first.some(ROUGH), 0, LIST)
     near = shortlist(rough, asked.max_kl)
-    specs = [s for m in near for s in _with_tails(asked, m.spec, first, teacher)]
+    close = [spec for m in near for spec in between(asked, m.spec)]
+    specs = [s for spec in _once(close) for s in _with_tails(asked, spec, first, teacher)]
     found = yield from count(specs, second, len(plain))
     for spec in _finer(rough, near, asked.max_kl):
         if _within(found, asked.max_kl):
@@ -105,8 +108,14 @@ def shortlist(rough: Sequence[Measured], goal: float) -> list[Measured]:
     enough = min((m.bytes_per_hour for m in rough if m.mean <= goal), default=float("inf"))
     near = [m for m in rough if m.mean <= _LOSES * goal and m.bytes_per_hour <= _COSTS * enough]
     near = [m for m in near if not any(_beats(other, m) for other in near)]
+    # Settings that come to the same, as a greater epsilon to the same band, are told by one.
+    near = list({(m.bytes_per_hour, m.mean): m for m in reversed(near)}.values())[::-1]
     near.sort(key=lambda m: (abs(log(max(m.mean, 1e-30) / goal)), m.bytes_per_hour))
     return near[:LIST] or [min(rough, key=lambda m: (m.mean, m.bytes_per_hour))]
+
+
+def _once(specs: Sequence[TargetSpec]) -> list[TargetSpec]:
+    return list({canonical_json(spec.to_dict()): spec for spec in specs}.values())
 
 
 def _beats(one: Measured, other: Measured) -> bool:

@@ -3,6 +3,7 @@
     python tests/benchmarks/bench_stream.py                       2,000 utterances, a minute
     python tests/benchmarks/bench_stream.py --utterances 20000
     python tests/benchmarks/bench_stream.py --clock cpu           where others use the machine too
+    python tests/benchmarks/bench_stream.py --workers 2           each as its makers advise
 
 All readers give the same padded batches of the same utterances, in the thread that asks: each
 takes packed arrays out of its container and hands them to the same codec and the same collation,
@@ -10,8 +11,13 @@ so that what differs is the container, its shuffle, its checks, and that our str
 codecs and decodes a batch at once. Utterances per second of one process, the best of some rounds
 in which all take turns, with the files in the page cache; ``--clock cpu`` counts the seconds that
 all threads of the process compute, ours and those of peers, whatever else the machine does.
-Peers that are not installed are left out; LitData and streaming ask for packages without a CPU
-build, so install them with ``pip --no-deps`` and add what their imports name.
+With ``--workers`` all read ahead instead: our stream in its thread, peers in so many worker
+processes of the data loader that they come with or advise, which decode and batch as well and
+stay from epoch to epoch. What these compute is on no clock of this process, so that only the
+wall's counts; and each peer takes turns with ours in a process of its own, as not all peers bear
+each other's workers. Peers that are not installed are left out; LitData and streaming ask for
+packages without a CPU build, so install them with ``pip --no-deps`` and add what their imports
+name.
 
 - ``raw``       the arrays one after the other in a memory-mapped file, nothing checked
 - ``webdataset npz``  plain webdataset, an npz member per utterance, a buffer of 1,000 to shuffle
@@ -29,9 +35,12 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,6 +54,9 @@ from kdcache.stream.collate import collate
 from kdcache.stream.source import Example
 from kdcache.testing.samples import TOKENIZER_FILES, sample_spec, sample_utterance
 from kdcache.types import TargetSpec
+
+if TYPE_CHECKING:
+    import argparse
 
 FRAMES, CLASSES, WIDTH, VOCABULARY = 375, 16, 80, 500
 SECONDS = 15.0
@@ -60,6 +72,8 @@ TARGETS = (
 Arrays = dict[str, np.ndarray]
 Epoch = Callable[[int], Iterable[Any]]
 Clock = Callable[[], float]
+OURS = ("zarr", "webdataset")
+PEERS = ("raw", "webdataset npz", "litdata", "mds")
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -84,6 +98,10 @@ def utterance_arrays(row: int) -> Arrays:
         .encode(records[target.name])
         .items()
     }
+
+
+LIKE = utterance_arrays(0)
+"""Whose arrays have the dtypes and shapes of all."""
 
 
 def name_of(row: int) -> str:
@@ -113,7 +131,7 @@ def batched(examples: Iterable[Example]) -> Iterator[Any]:
         yield collate(waiting)
 
 
-def kdcache_reader(folder: Path, layout: str, count: int) -> Epoch:
+def kdcache_reader(folder: Path, layout: str, count: int, workers: int) -> Epoch:
     writer = create_or_open(str(folder), spec(), layout, TOKENIZER_FILES)
     for start in range(0, count, SHARD):
         packed = [
@@ -127,11 +145,12 @@ def kdcache_reader(folder: Path, layout: str, count: int) -> Epoch:
             for row in range(start, min(start + SHARD, count))
         ]
         writer.commit(f"{start:064x}", packed, (), "bench")
-    stream = stream_cache(open_cache(folder), batch_seconds=SECONDS * BATCH, seed=1, prefetch=0)
+    ahead = {} if workers else {"prefetch": 0}
+    stream = stream_cache(open_cache(folder), batch_seconds=SECONDS * BATCH, seed=1, **ahead)
     return lambda _: stream
 
 
-def raw_reader(folder: Path, count: int) -> Epoch:
+def raw_reader(folder: Path, count: int, workers: int) -> Epoch:
     folder.mkdir()
     sample = utterance_arrays(0)
     for name in sample:
@@ -159,7 +178,30 @@ def npz_of(row: int) -> bytes:
     return buffer.getvalue()
 
 
-def webdataset_reader(folder: Path, count: int) -> Epoch:
+def in_workers(make: Callable[..., Any], data: Any, read: Callable[..., Any], count: int) -> Epoch:
+    """A data loader whose workers read, decode and batch; they stay from epoch to epoch."""
+    loader = make(
+        data,
+        batch_size=BATCH,
+        num_workers=count,
+        collate_fn=read,
+        persistent_workers=True,
+        multiprocessing_context="fork",  # as by default, but in a process that was spawned
+    )
+    return lambda _: loader
+
+
+def collate_blobs(samples: list[dict[str, Any]]) -> Any:
+    """What a worker does with the samples of a batch."""
+    return collate([unpack("", from_blob(sample["blob"], LIKE)) for sample in samples])
+
+
+def collate_npz(samples: list[dict[str, Any]]) -> Any:
+    """The same of decoded members of a tar."""
+    return collate([unpack(sample["__key__"], sample["npz"]) for sample in samples])
+
+
+def webdataset_reader(folder: Path, count: int, workers: int) -> Epoch:
     import webdataset
 
     folder.mkdir()
@@ -167,6 +209,9 @@ def webdataset_reader(folder: Path, count: int) -> Epoch:
         for row in range(count):
             sink.write({"__key__": name_of(row), "npz": npz_of(row)})
     shards = sorted(map(str, folder.glob("*.tar")))
+    if workers:
+        data = webdataset.WebDataset(shards, shardshuffle=len(shards), seed=1).shuffle(1000)
+        return in_workers(webdataset.WebLoader, data.decode(), collate_npz, workers)
 
     def epoch(seed: int) -> Iterable[Any]:
         data = webdataset.WebDataset(shards, shardshuffle=len(shards), seed=seed).shuffle(1000)
@@ -189,8 +234,8 @@ def from_blob(blob: bytes, like: Arrays) -> Arrays:
     return arrays
 
 
-def litdata_reader(folder: Path, count: int) -> Epoch:
-    from litdata import StreamingDataset, optimize
+def litdata_reader(folder: Path, count: int, workers: int) -> Epoch:
+    from litdata import StreamingDataLoader, StreamingDataset, optimize
 
     optimize(
         fn=_litdata_sample,
@@ -199,11 +244,13 @@ def litdata_reader(folder: Path, count: int) -> Epoch:
         chunk_bytes="24MB",
         num_workers=1,
     )
-    like = utterance_arrays(0)
+    if workers:
+        data = StreamingDataset(str(folder), shuffle=True, seed=1)
+        return in_workers(StreamingDataLoader, data, collate_blobs, workers)
 
     def epoch(seed: int) -> Iterable[Any]:
         data = StreamingDataset(str(folder), shuffle=True, seed=seed)
-        return batched(unpack("", from_blob(sample["blob"], like)) for sample in data)
+        return batched(unpack("", from_blob(sample["blob"], LIKE)) for sample in data)
 
     return epoch
 
@@ -223,7 +270,7 @@ class StandIn(types.ModuleType):
         return type(name, (), {})
 
 
-def mds_reader(folder: Path, count: int) -> Epoch:
+def mds_reader(folder: Path, count: int, workers: int) -> Epoch:
     import transformers.feature_extraction_utils  # noqa: F401  # before it can see the stand-in
 
     if importlib.util.find_spec("torchvision") is None:
@@ -236,8 +283,19 @@ def mds_reader(folder: Path, count: int) -> Epoch:
         for row in range(count):
             out.write({"blob": blob_of(row)})
     data = StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH, shuffle_seed=1)
-    like = utterance_arrays(0)
-    return lambda _: batched(unpack("", from_blob(sample["blob"], like)) for sample in data)
+    if workers:
+        return in_workers(torch.utils.data.DataLoader, data, collate_blobs, workers)
+    return lambda _: batched(unpack("", from_blob(sample["blob"], LIKE)) for sample in data)
+
+
+MAKERS: dict[str, Callable[[Path, int, int], Epoch]] = {
+    "zarr": lambda folder, *n: kdcache_reader(folder, "zarr", *n),
+    "webdataset": lambda folder, *n: kdcache_reader(folder, "webdataset", *n),
+    "raw": raw_reader,
+    "webdataset npz": webdataset_reader,
+    "litdata": litdata_reader,
+    "mds": mds_reader,
+}
 
 
 def seconds(epoch: Epoch, seed: int, count: int, clock: Clock) -> float:
@@ -267,40 +325,50 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--peers", nargs="*", default=["raw", "webdataset npz", "litdata", "mds"])
+    parser.add_argument("--workers", type=int, default=0, help="processes of each peer")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
     options = parser.parse_args()
+    if options.workers and options.clock != "wall":
+        parser.error("what workers compute is on no clock of this process: --clock wall")
+    rows = []
+    if options.workers:
+        peers = [[peer] for peer in options.peers if peer != "raw"]  # nobody advises on raw arrays
+        with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as own:
+            for found in own.map(partial(measure, options), peers):
+                rows += rows_of("ahead", found)
+    else:
+        rows += rows_of("read", measure(options, options.peers))
+    publish(rows, options.json)
+
+
+def measure(options: argparse.Namespace, peers: Sequence[str]) -> dict[str, float]:
+    """Utterances per second of both stores and of some peers, side by side."""
     torch.set_num_threads(1)
-    count = options.utterances
-    makers: dict[str, Callable[[Path, int], Epoch]] = {
-        "zarr": lambda folder, n: kdcache_reader(folder, "zarr", n),
-        "webdataset": lambda folder, n: kdcache_reader(folder, "webdataset", n),
-        "raw": raw_reader,
-        "webdataset npz": webdataset_reader,
-        "litdata": litdata_reader,
-        "mds": mds_reader,
-    }
     epochs: dict[str, Epoch] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for place, name in enumerate(["zarr", "webdataset", *options.peers]):
+        for place, name in enumerate([*OURS, *peers]):
             try:
-                epochs[name] = makers[name](Path(folder) / str(place), count)
+                epochs[name] = MAKERS[name](
+                    Path(folder) / str(place), options.utterances, options.workers
+                )
             except ImportError as error:
                 print(f"  {name} is left out: {error}")
-        found = rates(epochs, count, options.rounds, CLOCKS[options.clock])
-    ours = ("zarr", "webdataset")
-    rows = [
+        return rates(epochs, options.utterances, options.rounds, CLOCKS[options.clock])
+
+
+def rows_of(what: str, found: dict[str, float]) -> list[Row]:
+    return [
         Row(
-            f"stream.read.{layout}",
+            f"stream.{what}.{layout}",
             found[layout],
             "utterances/s",
             peer,
             found[layout] / found[peer],
         )
-        for layout in ours
+        for layout in OURS
         for peer in found
         if peer != layout
     ]
-    publish(rows, options.json)
 
 
 if __name__ == "__main__":

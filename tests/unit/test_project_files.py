@@ -7,16 +7,12 @@ import os
 import re
 import shlex
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import pytest
-import yaml
 
-from kdcache.cli.lazy import loaded
-from kdcache.cli.main import main
-from kdcache.config import load_config
-from kdcache.extract import ExtractConfig
+from tests.command_lines import check_command, commands_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,36 +27,6 @@ def pages(repository: Path) -> list[Path]:
     folders = ("docs", "cluster", "pipelines")
     inside = [page for folder in folders for page in (repository / folder).rglob("*.md")]
     return sorted([*repository.glob("*.md"), *inside])
-
-
-def check_command(words: list[str]) -> None:
-    """Parse ``kdcache …`` as the command line would, without running it."""
-    assert words[0] == "kdcache"
-    command: click.Command = main
-    context = click.Context(main, info_name="kdcache", **main.context_settings)
-    rest = words[1:]
-    while isinstance(command, click.Group):
-        _, found, rest = command.resolve_command(context, rest)
-        assert found is not None
-        command = loaded(found)
-        context = click.Context(command, context, command.name)
-    command.make_context(command.name, list(rest), context.parent)
-
-
-def commands_in(text: str) -> list[list[str]]:
-    """Every ``kdcache …`` that a shell would run, with continued lines joined.
-
-    Of a page in Markdown, those of its shell blocks.
-    """
-    if text.startswith("# "):
-        text = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
-    lines = text.replace("\\\n", " ").splitlines()
-    found = (re.search(r"(?:^|\s|-- )(kdcache [a-z].*)", line) for line in lines)
-    return [
-        [word for word in shlex.split(match[1], comments=True) if word != "&"]
-        for match in found
-        if match and not match.string.lstrip().startswith("#")
-    ]
 
 
 def run_make(repository: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -160,52 +126,12 @@ def test_the_guide_names_files_that_exist(repository: Path) -> None:
     assert [name for name in named if not (repository / name).exists()] == []
 
 
-# Cluster
+# Commands that pages and scripts name
 
 
-def test_the_example_configuration_is_one(repository: Path) -> None:
-    config = load_config(repository / "cluster" / "extract.yaml", ExtractConfig)
-    assert config.teacher.path.is_absolute()
-    assert config.actors == "auto"
-
-
-def test_the_kuberay_job_has_the_shape_of_one(repository: Path) -> None:
-    job: dict[str, Any] = yaml.safe_load((repository / "cluster" / "rayjob.yaml").read_text())
-    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
-    cluster = job["spec"]["rayClusterSpec"]
-    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    pods = [group["template"]["spec"] for group in groups]
-    assert len({pod["containers"][0]["image"] for pod in pods}) == 1
-    for pod in pods:
-        volumes = {volume["name"] for volume in pod["volumes"]}
-        mounts = {
-            mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]
-        }
-        assert set(mounts) == volumes
-        assert mounts["shared"] == "/shared"
-
-
-def test_the_kuberay_job_runs_a_command_that_exists(repository: Path) -> None:
-    job = yaml.safe_load((repository / "cluster" / "rayjob.yaml").read_text())
-    check_command(shlex.split(job["spec"]["entrypoint"]))
-
-
-def test_its_override_is_a_setting(repository: Path) -> None:
-    config = load_config(
-        repository / "cluster" / "extract.yaml", ExtractConfig, ["ray.address=auto"]
-    )
-    assert config.ray.address == "auto"
-
-
-def test_the_slurm_script_is_bash(repository: Path) -> None:
-    script = repository / "cluster" / "extract.sbatch"
-    run = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (0, "")
-
-
-@pytest.mark.parametrize("name", ["README.md", "extract.sbatch"])
-def test_cluster_commands_exist(repository: Path, name: str) -> None:
-    found = commands_in((repository / "cluster" / name).read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["README.md", "docs/training.md"])
+def test_the_commands_of_a_page_exist(repository: Path, name: str) -> None:
+    found = commands_in((repository / name).read_text(encoding="utf-8"))
     assert found
     for words in found:
         check_command(words)

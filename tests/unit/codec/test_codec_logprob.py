@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from kdcache.codec import Fp16LogProb, Log8LogProb
 from kdcache.errors import ConfigError, TeacherOutputError
@@ -142,6 +145,34 @@ def test_decoding_at_once_is_row_by_row(quantiser: Any, shape: tuple[int, ...]) 
     rows = [quantiser.decode(row) for row in codes.reshape(math.prod(shape[:-1]), shape[-1])]
     assert whole.shape == shape
     assert whole.tobytes() == b"".join(row.tobytes() for row in rows)
+
+
+@given(
+    hnp.arrays(
+        np.uint8,
+        hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=9),
+        elements=st.sampled_from([0, 1, 7, 128, 254, 255]),
+    )
+)
+def test_log8_is_a_table_and_a_sum(codes: np.ndarray) -> None:
+    """Pairs of codes that are looked up at once give what each gives by itself, to the bit."""
+    table = (-16.0 * (np.arange(256) / 254) ** 2).astype(np.float32)
+    table[255] = -np.inf
+    rows = codes.reshape(math.prod(codes.shape[:-1]), codes.shape[-1])
+    total = np.einsum("rc->r", np.exp(table)[rows])
+    expected = table[rows] - np.log(np.maximum(total, np.float32(1e-45)))[:, None]
+    found = Log8LogProb().decode(codes)
+    assert found.shape == codes.shape
+    assert found.tobytes() == expected.tobytes()
+
+
+def test_log8_of_rows_from_anywhere() -> None:
+    """Every other row, at an odd place, into memory that is not in step with pairs."""
+    codes = np.random.default_rng(0).integers(0, 256, 2 * 9 * 5 + 1).astype(np.uint8)
+    rows = codes[1:].reshape(9, 10)[::2, :5]
+    out = np.empty(rows.size + 1, np.float32)[1:].reshape(rows.shape)
+    quantiser = Log8LogProb()
+    assert quantiser.decode(rows, out).tobytes() == quantiser.decode(rows.copy()).tobytes()
 
 
 @pytest.mark.parametrize("quantiser", QUANTISERS, ids=str)

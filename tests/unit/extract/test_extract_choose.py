@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kdcache.codec import make_codec
 from kdcache.errors import ConfigError
-from kdcache.extract.candidates import candidates, tails
+from kdcache.extract.candidates import between, candidates, tails
 from kdcache.extract.choose import LIST, choose, shortlist
 from kdcache.extract.goals import parse_wanted
 from kdcache.extract.measure import Measured, Sample, measure
@@ -20,7 +20,7 @@ from kdcache.inspect.choices import choice_lines
 from kdcache.inspect.text import choice_text
 from kdcache.store import Choice
 from kdcache.target import make_target, target_spec
-from kdcache.teacher.protocol import TeacherOutput
+from kdcache.teacher.protocol import LatticeLogits, TeacherOutput
 from kdcache.types import TeacherKind, TeacherSpec, canonical_json
 
 V = 40
@@ -41,6 +41,40 @@ def outputs(count, frames, seed=0):
         logits_TV[np.arange(frames), rng.integers(0, V, frames)] += rng.gamma(4, 2, frames)
         logits = torch.from_numpy(logits_TV.astype(np.float32))
         yield TeacherOutput(frames, (), torch.zeros(frames, 1), logits, utterance=f"u{index}")
+
+
+def lattices(count, frames=20, labels=4):
+    """Of a teacher that mostly waits for blank, and takes each label about when it is due."""
+    for index in range(count):
+        rng = np.random.default_rng(index)
+        logits_TUV = rng.normal(-9, 1.5, (frames, labels + 1, V))
+        logits_TUV[..., 0] = 0
+        due_U = np.linspace(2, frames - 3, labels)
+        ramp_TU = (1.6 * (np.arange(frames)[:, None] - due_U)).clip(-9, 7)
+        tokens = tuple(rng.integers(1, V, labels).tolist())
+        logits_TUV[:, np.arange(labels), tokens] = ramp_TU + rng.normal(0, 1, ramp_TU.shape)
+        table = torch.from_numpy(logits_TUV.astype(np.float32))
+        lattice = LatticeLogits(
+            torch.arange(frames, dtype=torch.float32)[:, None] * 100,
+            torch.arange(labels + 1, dtype=torch.float32)[:, None],
+            lambda e, d, table=table: table[
+                torch.div(e + d, 100, rounding_mode="floor").long()[..., 0],
+                ((e + d) % 100).long()[..., 0],
+            ],
+            blank=0,
+        )
+        none_T1 = torch.zeros(frames, 1)
+        yield TeacherOutput(frames, tokens, none_T1, none_T1, lattice, utterance=f"u{index}")
+
+
+@pytest.fixture(scope="module")
+def lattice_sample():
+    return Sample(tuple(lattices(4)), (20 / 25,) * 4)
+
+
+@pytest.fixture(scope="module")
+def searched_lattices(lattice_sample):
+    return cache(lambda goal: run(asked_of("lattice", goal), lattice_sample, teacher=LATTICES)[0])
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +223,66 @@ def test_lattices(entry, bands, counts):
     assert {s.settings["top_k"] for s in found} == counts
 
 
+@pytest.mark.parametrize("goal", [0.1, 0.001])
+def test_of_a_lattice_the_cheapest_of_all_is_in_steps_of_root_p(
+    lattice_sample, searched_lattices, goal
+):
+    """Against measuring every candidate on the second half."""
+    asked, half = asked_of("lattice", goal), lattice_sample.halves()[1]
+    found = searched_lattices(goal)
+    everything = [measure([s], half, asked, 100.0)[0] for s in candidates(asked, LATTICES)]
+    within = {name: [] for name in ("root", "log8", "fp16")}
+    for m in everything:
+        if m.upper <= goal:
+            within[m.spec.codec["name"]].append(m.bytes_per_hour)
+    picked = found.choice.picked
+    assert found.spec.codec["name"] == "root"
+    assert picked.upper <= goal
+    assert picked.bytes_per_hour <= min(within["root"]) * (1 + 1e-5)
+    assert picked.bytes_per_hour < min(within["log8"]) / 2
+
+
+def test_the_finer_the_goal_the_more_steps(searched_lattices):
+    coarse, fine = (searched_lattices(goal).spec.codec["steps"] for goal in (0.1, 0.001))
+    assert coarse * 4 < fine
+
+
+@pytest.mark.parametrize("goal", [1e-9, 1e-6, 1e-3, 1.0, 50.0])
+def test_steps_that_the_codec_takes(goal):
+    steps = [
+        spec.codec["steps"]
+        for spec in candidates(asked_of({"kind": "lattice", "width": 3}, goal), LATTICES)
+        if spec.codec["name"] == "root"
+    ]
+    assert 1 <= len(steps) == len(set(steps)) <= 10
+    assert 2 <= min(steps) <= max(steps) <= 1024
+    if goal == 1e-3:
+        assert min(steps) <= 4
+        assert max(steps) >= 64
+
+
+def test_between_candidates():
+    """Steps on either side, the candidate's among them; nothing where there are no steps."""
+    asked = asked_of({"kind": "lattice", "width": 3}, 1e-3)
+    spec = next(s for s in candidates(asked, LATTICES) if s.codec.get("steps") == 22)
+    assert [s.codec["steps"] for s in between(asked, spec)] == [18, 20, 22, 24, 26]
+    assert {canonical_json(s.settings) for s in between(asked, spec)} == {
+        canonical_json(spec.settings)
+    }
+    assert between(asked, asked.base) == [asked.base]
+    fixed = asked_of({"kind": "lattice", "codec": {"name": "root", "steps": 22}}, 1e-3)
+    assert between(fixed, fixed.base) == [fixed.base]
+    posterior = asked_of({"kind": "encoder_logits", "codec": "root"}, 1e-3)
+    assert between(posterior, posterior.base) == [posterior.base]
+
+
+def test_settings_that_come_to_the_same_go_on_once():
+    spec = asked_of("encoder_logits", 1).base
+    same = [Measured(spec, 100.0, 0.01, 0.01, 0.01)] * LIST
+    other = Measured(spec, 101.0, 0.0101, 0.01, 0.01)
+    assert shortlist([*same, other], 0.01) == [same[0], other]
+
+
 def test_models_to_try():
     free, none = asked_of("encoder_logits", 1), {"name": "root", "tail": None}
     root = target_spec({"kind": "encoder_logits", "codec": "root"})
@@ -197,6 +291,8 @@ def test_models_to_try():
     assert tails(asked_of({"kind": "encoder_logits", "codec": none}, 1), root) == (None,)
     top = {"name": "root", "tail": "top"}
     assert tails(asked_of({"kind": "encoder_logits", "codec": top}, 1), root) == ("top",)
+    steps = target_spec({"kind": "lattice", "codec": "root"})
+    assert tails(asked_of("lattice", 1), steps) == (None,), "of a lattice nothing spreads the rest"
 
 
 figures = st.tuples(st.floats(1.0, 1e6), st.floats(1e-8, 1.0))

@@ -1,0 +1,111 @@
+"""Ray nodes on this machine: jobs that are submitted, and a node that is lost."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cluster.local import local_cluster
+from kdcache.extract import ExtractConfig
+from kdcache.store import open_cache
+from tests.unit.extract.extract_fakes import ADAPTER, extract_here, save_corpus, save_fake_teacher
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cluster.local import LocalCluster
+
+pytestmark = pytest.mark.ray
+
+PATIENCE = 300.0
+
+
+def save_config(place: Path, utterances: int, sleep: float, **settings: Any) -> Path:
+    """A folder to submit, with the configuration of an extraction beside it."""
+    save_corpus(place / "wav", [4000 + 100 * i for i in range(utterances)])
+    save_fake_teacher(place / "teacher", sleep=sleep)
+    config = {
+        "teacher": {"path": str(place / "teacher"), "adapter": ADAPTER},
+        "corpus": str(place / "wav" / "manifest.jsonl"),
+        "cache": {"path": str(place / "cache")},
+        "targets": ["lattice"],
+        "unit_utterances": 2,
+        **settings,
+    }
+    folder = place / "job"
+    folder.mkdir()
+    (folder / "extract.yaml").write_text(json.dumps(config))
+    return folder
+
+
+def digest_of_an_undisturbed_run(folder: Path) -> str:
+    config = json.loads((folder / "extract.yaml").read_text())
+    config["cache"] = {"path": str(folder.parent / "undisturbed")}
+    extract_here(ExtractConfig.model_validate(config))
+    return open_cache(config["cache"]["path"]).content_digest()
+
+
+def documented(page: Path, start: str) -> list[str]:
+    """The command of a page that begins with ``start``, as words."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    (found,) = {line for line in text.splitlines() if line.startswith(start)}
+    return shlex.split(found)
+
+
+def run(cluster: LocalCluster, command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        env=cluster.environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def test_the_documented_job_is_taken_and_done(repository: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray.dashboard.optional_deps", reason="needs kdcache[cluster]")
+    folder = save_config(tmp_path, utterances=6, sleep=0.0)
+    command = documented(repository / "cluster" / "README.md", "ray job submit")
+    command[command.index("--working-dir") + 1] = str(folder)
+    with local_cluster(nodes=0, jobs=True) as cluster:
+        done = run(cluster, command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Job '\w+' succeeded", done.stdout + done.stderr)
+    assert open_cache(tmp_path / "cache").content_digest() == digest_of_an_undisturbed_run(folder)
+
+
+def test_a_run_survives_the_loss_of_a_node(tmp_path: Path) -> None:
+    folder = save_config(tmp_path, utterances=24, sleep=0.3, actors=2)
+    command = ["kdcache", "extract", str(folder / "extract.yaml"), "--set", "ray.address=auto"]
+    with local_cluster(nodes=2) as cluster:
+        loss = threading.Thread(target=lose_a_node, args=(cluster, tmp_path / "cache"))
+        loss.start()
+        done = run(cluster, command)
+        loss.join()
+        assert len(cluster.nodes) == 2  # the head, and the node that is left
+    assert done.returncode == 0, done.stderr
+    assert open_cache(tmp_path / "cache").content_digest() == digest_of_an_undisturbed_run(folder)
+
+
+def lose_a_node(cluster: LocalCluster, cache: Path) -> None:
+    """Once both actors have committed, or soon after the first has."""
+    deadline = time.monotonic() + PATIENCE
+    while len(list(cache.glob("commits/*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    cluster.lose_node()
+
+
+def test_the_runner_passes_on_the_exit_code(repository: Path) -> None:
+    code = "import os, sys; sys.exit(3 if os.environ['RAY_ADDRESS'] else 1)"
+    runner = [sys.executable, str(repository / "cluster" / "local.py"), "--nodes", "0"]
+    done = subprocess.run([*runner, "--", sys.executable, "-c", code], check=False)
+    assert done.returncode == 3
