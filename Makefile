@@ -8,6 +8,7 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 SOAK_SECONDS ?= 1800
+RUNS ?= 100
 VENV := .venv
 BIN := $(VENV)/bin
 # Stamps: which extra is installed; older than pyproject.toml, it is installed again.
@@ -15,7 +16,8 @@ DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test lint format test-slow test-soak bench bench-teacher docs clean
+.PHONY: help demo demo-real test lint format test-slow test-soak test-faults bench bench-teacher \
+  docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -44,6 +46,9 @@ test-slow: $(DEV) ## the long proofs
 
 test-soak: $(DEV) ## stream for half an hour from a slow, failing object store (SOAK_SECONDS)
 	KDCACHE_SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -s tests/soak
+
+test-faults: $(DEV) ## kill driver, actors or a node in 100 runs (RUNS); none may lose anything
+	$(BIN)/python -m tests.faults --runs $(RUNS)
 
 bench: $(DEV) ## the benchmarks; their rows land in build/benchmarks.json
 	@set -e; for script in tests/benchmarks/bench_*.py tests/benchmarks/rate_distortion.py; do echo "$$script"; $(BIN)/python $$script; done

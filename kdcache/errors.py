@@ -17,6 +17,7 @@
     │   ├── TranscriptError          text is empty or cannot be spelt by the tokenizer
     │   └── TeacherOutputError       the teacher gave NaN or an impossible shape
     ├── StorageError                 the storage failed or is not fit for commits
+    │   └── StorageFullError         there is no room left; what was written stays
     ├── DamagedCacheError            stored bytes are not what was written
     └── IncompleteCacheError         exit 3: some utterances of the corpus are not in the cache
 
@@ -144,6 +145,12 @@ class StorageError(KdcacheError):
     """The storage failed, or is not fit for commits."""
 
     code = "storage"
+
+
+class StorageFullError(StorageError):
+    """There is no room left; nothing half-written is visible, and what was written stays."""
+
+    code = "storage-full"
 
 
 class DamagedCacheError(KdcacheError):

@@ -40,6 +40,8 @@ def ray_session(address: str | None, local: Mapping[str, Any]) -> Iterator[None]
         KdcacheError: Ray cannot be started on this machine.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray would tell of each worker's death on stdout, where data goes; deaths reach us as errors.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     # Ray's later behaviour, chosen now: it does not hide GPUs from actors that asked for none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray

@@ -20,6 +20,7 @@ COMPLETE, DAMAGED, INCOMPLETE = 0, 1, 3
     epilog=example(
         "kdcache status runs/cache",
         "kdcache status runs/cache --manifest data/train.jsonl --json",
+        "kdcache status runs/cache --failures",
     )
 )
 @cache_argument
@@ -28,26 +29,29 @@ COMPLETE, DAMAGED, INCOMPLETE = 0, 1, 3
     type=click.Path(path_type=Path),
     help="The corpus that should be in CACHE: tells what is left of it.",
 )
+@click.option("--failures", is_flag=True, help="List every utterance that failed, and why.")
 @json_option
-def status(cache: str, manifest: Path | None, as_json: bool) -> int:
+def status(cache: str, manifest: Path | None, failures: bool, as_json: bool) -> int:
     """Show how far an extraction is.
 
     Reads what is committed in CACHE, while extractions run or after them, on any machine that
     sees it. With a manifest the exit code is 3 until every utterance of it is in the cache.
     """
     from kdcache.inspect.summary import outline
-    from kdcache.inspect.text import status_lines
+    from kdcache.inspect.text import failure_lines, status_lines
     from kdcache.store import open_cache
 
     opened = open_cache(cache)
     coverage = _coverage(opened, manifest) if manifest else None
     summary = outline(opened)
+    listed = opened.failures.select(["id", "error", "message"]).to_pylist() if failures else []
     if as_json:
         names = ("path", "units", "utterances", "hours", "failed", "bytes")
         values = {name: value for name, value in summary.to_dict().items() if name in names}
-        echo_json({**values, "corpus": coverage.to_dict() if coverage else None})
+        corpus = coverage.to_dict() if coverage else None
+        echo_json({**values, "corpus": corpus, **({"failures": listed} if failures else {})})
     else:
-        echo_lines(status_lines(summary, coverage))
+        echo_lines(status_lines(summary, coverage) + failure_lines(listed))
     return COMPLETE if coverage is None or coverage.complete else INCOMPLETE
 
 

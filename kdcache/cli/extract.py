@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +10,7 @@ import click
 from kdcache.cli.plumbing import config_argument, echo_json, example, json_option, say, set_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from kdcache.cli.progress import Stages
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         "kdcache extract extract.yaml",
         "kdcache extract extract.yaml --set cache.layout=webdataset --set actors=4",
         "kdcache extract extract.yaml --max-kl 0.001",
+        "kdcache extract extract.yaml --retry-failed",
     )
 )
 @config_argument
@@ -30,9 +32,18 @@ if TYPE_CHECKING:
     metavar="NATS",
     help="Choose what CONFIG leaves open: the cheapest settings that lose no more a frame or node.",
 )
+@click.option(
+    "--retry-failed", is_flag=True, help="Try again what failed in earlier runs of the command."
+)
 @set_option
 @json_option
-def extract(config: Path, max_kl: str | None, overrides: tuple[str, ...], as_json: bool) -> int:
+def extract(
+    config: Path,
+    max_kl: str | None,
+    retry_failed: bool,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> int:
     """Run a teacher over a corpus into a cache.
 
     CONFIG (YAML) names the teacher, the corpus, the targets and the cache. Teacher actors run
@@ -40,7 +51,9 @@ def extract(config: Path, max_kl: str | None, overrides: tuple[str, ...], as_jso
     recorded with its reason, and the others go on.
 
     The same command resumes after anything; it does what is missing and nothing else. Exit
-    code 0 means that every utterance of the corpus is in the cache, 3 that some are not.
+    code 0 means that every utterance of the corpus is in the cache, 3 that some are not: the
+    report says which and why, and with --retry-failed, the same as --set retry_failed=true,
+    the command tries these again. A storage that fails is waited for; a full one ends the run.
 
     With --max-kl, the same as --set max_kl=NATS, settings of targets that CONFIG does not fix
     are chosen when a cache is begun: a teacher actor hears sample_utterances of the corpus,
@@ -51,16 +64,16 @@ def extract(config: Path, max_kl: str | None, overrides: tuple[str, ...], as_jso
     from kdcache.config import load_config
     from kdcache.extract import ExtractConfig, run_extract
 
-    if max_kl is not None:
-        overrides = (*overrides, f"max_kl={max_kl}")
-    settings = load_config(config, ExtractConfig, overrides)
+    given = overrides if max_kl is None else (*overrides, f"max_kl={max_kl}")
+    anyway = ("retry_failed=true",) if retry_failed else ()
+    settings = load_config(config, ExtractConfig, (*given, *anyway))
     with stages() as shown:
         report = run_extract(settings, watch_work(shown), watch_survey(shown))
     if as_json:
         echo_json(report.to_dict())
     else:
         click.echo("\n".join(report.lines()))
-    return _exit_code(report)
+    return _exit_code(report, _command(config, given))
 
 
 def watch_work(shown: Stages) -> Callable[[Snapshot], None]:
@@ -82,7 +95,12 @@ def watch_survey(shown: Stages) -> Callable[[Survey], None]:
     return watch
 
 
-def _exit_code(report: ExtractReport) -> int:
+def _command(config: Path, overrides: tuple[str, ...]) -> str:
+    """The command as a shell takes it."""
+    return shlex.join(["kdcache", "extract", str(config), *(f"--set={o}" for o in overrides)])
+
+
+def _exit_code(report: ExtractReport, command: str) -> int:
     """0 complete, 3 incomplete, and as shells have it where a signal ended the run."""
     from kdcache.errors import IncompleteCacheError
 
@@ -91,7 +109,19 @@ def _exit_code(report: ExtractReport) -> int:
         return 128 + report.stopped_by
     if report.complete:
         return 0
-    raise IncompleteCacheError(
-        f"{report.absent} of {report.utterances} utterances are not in the cache, for the reasons "
-        "above. After mending them, run the same command with --set retry_failed=true."
-    )
+    raise IncompleteCacheError(" ".join(_what_is_missing(report, command)))
+
+
+def _what_is_missing(report: ExtractReport, command: str) -> Iterator[str]:
+    """How much, and what to do about it."""
+    if report.absent:
+        yield (
+            f"{report.absent} of {report.utterances} utterances are not in the cache, for the "
+            "reasons above."
+        )
+    if report.bad_lines:
+        yield f"{len(report.bad_lines)} line(s) of the manifest could not be used."
+    if report.failed:
+        yield f"After mending them, try them again: {command} --retry-failed"
+    else:
+        yield f"The same command does the others: {command}"

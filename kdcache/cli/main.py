@@ -42,6 +42,7 @@ COMMANDS = {
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # a teacher is a folder: nothing is ever fetched
     "OMP_WAIT_POLICY": "PASSIVE",  # idle threads that spin starve every other process
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # Ray tells of deaths on stdout, among our data
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",  # else a warning at every fork
 }

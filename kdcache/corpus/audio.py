@@ -9,6 +9,7 @@ others go on.
 from __future__ import annotations
 
 import io
+import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,13 @@ TRUNCATION_TOLERANCE = 0.02
 """Seconds that may be missing at the end before audio counts as truncated: manifests round."""
 
 _TAIL = 160  # samples at the end that a probe decodes
+
+_LOWEST_RATE = 1000
+"""Hz. A header that claims less is broken; at 1 Hz a small file would become hours of samples."""
+
+_BLOCK_FRAMES = 1 << 24
+"""Frames that are decoded at once: a header may promise any number, and memory is taken for what
+is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +154,25 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
 def _opened(path: str) -> Iterator[sf.SoundFile]:
     """An open sound file; every failure to open or to decode becomes an AudioError."""
     try:
+        if "://" not in path and _is_special(path):
+            raise AudioError(f"{path} is a device or a pipe, expected an audio file.")
         if "://" in path:
             with _opened_url(path) as raw, sf.SoundFile(raw) as file:
                 yield file
         else:
             with sf.SoundFile(path) as file:
                 yield file
-    except (sf.LibsndfileError, OSError) as error:
+    except (sf.LibsndfileError, OSError, ValueError) as error:
         raise AudioError(_why_unreadable(path, error)) from error
+
+
+def _is_special(path: str) -> bool:
+    """Whether reading might never end, or never begin; symlinks are followed."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _frames_at_end(file: sf.SoundFile, count: int) -> int:
@@ -193,16 +212,35 @@ def _why_unreadable(path: str, error: Exception) -> str:
 
 def _read_stretch(file: sf.SoundFile, ref: AudioRef) -> np.ndarray:
     """float32 (N, channels) from offset, for duration or to the end."""
-    start = round(ref.offset * file.samplerate)
+    rate = file.samplerate
+    if rate < _LOWEST_RATE:
+        raise AudioError(f"{ref.path} has a rate of {rate} Hz, expected {_LOWEST_RATE} or more.")
+    if ref.duration is not None and ref.duration <= 0:
+        raise AudioError(
+            f"{ref.path}: the utterance lasts {ref.duration:g} s, expected more than 0."
+        )
+    length = max(file.frames, 1) / rate
+    start = round(ref.offset * rate) if 0 <= ref.offset <= length else file.frames
     if not 0 <= start < max(file.frames, 1):
         raise AudioError(
-            f"{ref.path} is {file.frames / file.samplerate:.3f} s long, "
+            f"{ref.path} is {file.frames / rate:.3f} s long, "
             f"and the utterance begins at {ref.offset:.3f} s."
         )
     file.seek(start)
-    count = -1 if ref.duration is None else round(ref.duration * file.samplerate)
-    samples: np.ndarray = file.read(count, dtype="float32", always_2d=True)
-    return samples
+    # What lies beyond the end is no number of frames to ask for: a claim may be of any size.
+    claimed = length if ref.duration is None else min(ref.duration, length + 1.0)
+    return _read_frames(file, round(claimed * rate))
+
+
+def _read_frames(file: sf.SoundFile, count: int) -> np.ndarray:
+    """float32 (N, channels), at most ``count`` frames, block by block."""
+    blocks: list[np.ndarray] = []
+    while True:
+        block = file.read(min(count, _BLOCK_FRAMES), dtype="float32", always_2d=True)
+        blocks.append(block)
+        count -= len(block)
+        if count <= 0 or not len(block):
+            return np.concatenate(blocks) if len(blocks) > 1 else block
 
 
 def _refuse_unusable(samples_NC: np.ndarray, rate: int, ref: AudioRef) -> None:

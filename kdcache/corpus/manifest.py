@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 ID_KEYS = ("id", "utt_id", "utt")
 
+_TOLD = 80
+"""Characters of a wrong value that a message repeats."""
+
 
 def read_manifest(path: str | Path) -> list[Utterance]:
     """Read a manifest whole.
@@ -151,18 +154,25 @@ def _iter_lines(path: Path) -> Iterator[tuple[Utterance, bool]]:
         with path.open(encoding="utf-8") as file:
             for number, text in enumerate(file, start=1):
                 if text.strip():
-                    yield _parse_line(text, f"{path}, line {number}", folder)
+                    yield parse_line(text, f"{path}, line {number}", folder)
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path} is not UTF-8 text; expected JSON lines.") from error
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _parse_line(text: str, where: str, folder: Path) -> tuple[Utterance, bool]:
+def parse_line(text: str, where: str, folder: Path) -> tuple[Utterance, bool]:
+    """One line's utterance, and whether it has an id; the id is empty where it has none.
+
+    Raises:
+        ManifestError: it cannot be read; ``where`` says which line it is.
+    """
     try:
         row = json.loads(text)
     except json.JSONDecodeError as error:
         raise ManifestError(f"{where} is not JSON: {error.msg} at {error.colno}.") from error
+    except (ValueError, RecursionError) as error:  # a number or a nesting beyond all bounds
+        raise ManifestError(f"{where} cannot be read as JSON: {error}.") from error
     if not isinstance(row, dict):
         raise ManifestError(f"{where} is {type(row).__name__}, expected a JSON object.")
     name = next((row[key] for key in ID_KEYS if row.get(key) is not None), None)
@@ -171,7 +181,7 @@ def _parse_line(text: str, where: str, folder: Path) -> tuple[Utterance, bool]:
         id="" if name is None else _parse_id(name, where),
         audio=_parse_audio(row, where, folder),
         text=_parse_text(row, where),
-        speaker=None if speaker is None else str(speaker),
+        speaker=None if speaker is None else _parse_unicode("speaker", str(speaker), where),
     )
     return utterance, name is not None
 
@@ -179,7 +189,7 @@ def _parse_line(text: str, where: str, folder: Path) -> tuple[Utterance, bool]:
 def _parse_id(value: Any, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value):
         _refuse(where, "id", value, "a string that is not empty")
-    return str(value)
+    return _parse_unicode("id", str(value), where)
 
 
 def _parse_audio(row: dict[str, Any], where: str, folder: Path) -> AudioRef:
@@ -191,6 +201,7 @@ def _parse_audio(row: dict[str, Any], where: str, folder: Path) -> AudioRef:
         _refuse(where, "audio_filepath", path, "a path")
     offset = _parse_seconds(row, "offset", where)
     duration = _parse_seconds(row, "duration", where)
+    path = _parse_unicode("audio_filepath", path, where)
     return AudioRef(_absolute(path, folder), offset or 0.0, duration, _parse_speed(row, where))
 
 
@@ -198,16 +209,33 @@ def _parse_text(row: dict[str, Any], where: str) -> str:
     text = row.get("text")
     if text is not None and not isinstance(text, str):
         _refuse(where, "text", text, "a string")
-    return text or ""
+    return _parse_unicode("text", text or "", where)
+
+
+def _parse_unicode(key: str, text: str, where: str) -> str:
+    """JSON can spell half of a surrogate pair, which no file can hold as text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        _refuse(where, key, text, "Unicode text; half of a surrogate pair is none")
+    return text
 
 
 def _parse_seconds(row: dict[str, Any], key: str, where: str) -> float | None:
     value = row.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         _refuse(where, key, value, "a finite number of seconds")
     return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    """Whether it is a number that a float can hold; an integer of JSON may be any size."""
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
 def _parse_speed(row: dict[str, Any], where: str) -> float:
@@ -219,7 +247,9 @@ def _parse_speed(row: dict[str, Any], where: str) -> float:
 
 
 def _refuse(where: str, key: str, value: Any, expected: str) -> NoReturn:
-    raise ManifestError(f"{where}: {key!r} is {json.dumps(value)}, expected {expected}.")
+    told = json.dumps(value)
+    told = told if len(told) <= _TOLD else f"{told[:_TOLD]}…"
+    raise ManifestError(f"{where}: {key!r} is {told}, expected {expected}.")
 
 
 def _absolute(path: str, folder: Path) -> str:

@@ -4,12 +4,14 @@
     from kdcache.extract import ExtractConfig, run_extract
     report = run_extract(load_config("extract.yaml", ExtractConfig))
 
+- ``intake``: manifests → corpus, and what of them is none
 - ``plan``: corpus → units → batches, a pure function of what is missing
 - ``worker``: unit → packed utterances and failures, with a teacher and without Ray
 - ``goals``, ``candidates``, ``measure``, ``choose``: settings for a goal, on a ``sample``
 - ``survey``, ``tails``: what a teacher is heard for before a cache is begun; ``settle``, ``held``:
   or what the cache says of it
-- ``queue``, ``pool``: who gets which unit, and what becomes of it when its actor dies
+- ``queue``, ``pool``: who gets which unit, and what becomes of it when its actor dies;
+  ``patience``: how long to wait in between
 - ``actor``, ``scouting``, ``cluster``: the files that know Ray
 - ``check``, ``driver``: the whole, from a configuration to a report
 - ``repair``: the same for what has been damaged

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from kdcache.errors import KdcacheError, SpecMismatchError
+from kdcache.extract.patience import persist
 from kdcache.extract.pool import ActorLostError, Done
 
 if TYPE_CHECKING:
@@ -25,13 +27,19 @@ if TYPE_CHECKING:
     from kdcache.extract.cluster import Crew
     from kdcache.extract.config import ExtractConfig
     from kdcache.extract.plan import Unit
-    from kdcache.extract.worker import UnitWorker
+    from kdcache.extract.worker import UnitResult, UnitWorker
     from kdcache.store import CacheSpec, CacheWriter
     from kdcache.teacher import Teacher
     from kdcache.types import TeacherSpec
 
 _TOLD = 300
 """Characters of Ray's account of a death that are passed on."""
+
+_PARTICULARS = re.compile(
+    r"\b(class_name|actor_id|pid|namespace|ip|Lease ID|Worker ID|Node ID): \S+"
+)
+
+_NODE_DIED = "its node has died"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +79,20 @@ class ExtractActor:
         started = time.monotonic()
         try:
             result = self._worker.run(unit)
-            self._writer.commit(unit.key, result.packed, result.failed, uuid.uuid4().hex)
+            self._commit(unit, result)
         except KdcacheError as error:
             return error
         seconds = time.monotonic() - started
         return Done(len(result.packed), len(result.failed), result.audio_seconds, seconds)
+
+    def _commit(self, unit: Unit, result: UnitResult) -> None:
+        """Commit, and try again while the storage fails: the unit need not be computed anew."""
+        attempt = uuid.uuid4().hex
+        persist(
+            lambda: self._writer.commit(unit.key, result.packed, result.failed, attempt),
+            unit.key,
+            self._job.config.storage_patience,
+        )
 
     def _start(self) -> None:
         config, spec = self._job.config, self._job.spec
@@ -84,8 +101,11 @@ class ExtractActor:
         from kdcache.extract.worker import UnitWorker
         from kdcache.store import create_or_open
 
-        self._writer = create_or_open(
-            config.cache.path, spec, config.cache.layout, teacher.tokenizer.files()
+        files = teacher.tokenizer.files()
+        self._writer = persist(
+            lambda: create_or_open(config.cache.path, spec, config.cache.layout, files),
+            str(os.getpid()),
+            config.storage_patience,
         )
         self._worker = UnitWorker(
             teacher,
@@ -127,7 +147,7 @@ class RayActors:
         try:
             result: Done | KdcacheError | None = ray.get(call)
         except RayError as error:
-            raise ActorLostError(account(error)) from error
+            raise ActorLostError(account(error), with_node=_with_node(error)) from error
         return result
 
     def kill(self, actor: Any) -> None:
@@ -180,8 +200,15 @@ def _make_reproducible(threads: int, device: str) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
+def _with_node(error: RayError) -> bool:
+    """Whether the actor's node, or the way to it, was lost: Ray says so in its account alone."""
+    if isinstance(error, ActorUnavailableError):
+        return True
+    return isinstance(error, RayActorError) and (error.preempted or _NODE_DIED in str(error))
+
+
 def account(error: RayError) -> str:
-    """Ray's many lines about a death in one."""
+    """Ray's many lines about a death in one, without ids that say nothing tomorrow."""
     cause = getattr(error, "cause", None) if isinstance(error, RayTaskError) else None
     text = f"{type(cause).__name__}: {cause}" if cause else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:_TOLD]
+    return " ".join(_PARTICULARS.sub(" ", text).split())[:_TOLD]

@@ -64,6 +64,10 @@ class ExtractConfig(Settings):
     corpus: ConfigPath | tuple[ConfigPath, ...]
     """A manifest, or a list of them; ids must be unique over all."""
 
+    bad_lines: Literal["refuse", "skip"] = "refuse"
+    """What becomes of lines of a manifest that cannot be read, and of ids that stand there twice:
+    ``refuse`` the corpus before anything is computed, or ``skip`` them and tell so in the end."""
+
     cache: CacheSettings
     """The cache."""
 
@@ -107,6 +111,10 @@ class ExtractConfig(Settings):
     max_attempts: int = Field(default=3, ge=1)
     """How often a unit may cost an actor its life before it is split to find the utterance
     that is to blame."""
+
+    storage_patience: float = Field(default=300.0, ge=0)
+    """Seconds for which an actor tries a commit again, with growing pauses, while the storage
+    fails; then the unit is handed back, and after ``max_attempts`` of that the run ends."""
 
     retry_failed: bool = False
     """Whether utterances that failed in an earlier run are tried again."""

@@ -13,20 +13,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdcache.errors import ConfigError, SpecMismatchError
+from kdcache.errors import ConfigError, StorageError
 from kdcache.extract.check import check_settings
-from kdcache.extract.plan import Holdings, Plan, plan_units, shown
+from kdcache.extract.intake import Corpus, check_unchanged, read_corpus
+from kdcache.extract.patience import persist
+from kdcache.extract.plan import Holdings, Plan, plan_units
 from kdcache.extract.report import ExtractReport, Snapshot, Tally, by_code
 from kdcache.extract.signals import stop_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from kdcache.extract.config import ExtractConfig
     from kdcache.extract.errand import Errand, Scout, Settled, Survey, Watch
     from kdcache.extract.plan import Unit
-    from kdcache.store import Cache, CacheSpec, CacheWriter, Choice
-    from kdcache.types import Utterance
+    from kdcache.store import CacheSpec, CacheWriter, Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,14 @@ class Preparation:
     """A run that is fit to start.
 
     Attributes:
-        corpus: every utterance.
+        corpus: every utterance, and what of the manifests is none.
         spec: of the cache.
         writer: of the cache, which exists now.
         plan: what is missing from it.
         choices: how settings came about that were chosen for a goal.
     """
 
-    corpus: tuple[Utterance, ...]
+    corpus: Corpus
     spec: CacheSpec
     writer: CacheWriter
     plan: Plan
@@ -76,7 +77,10 @@ def run_extract(
     with ExitStack() as session:
         ready = prepare(config, watch_survey, ray_scout(config, session))
         stopped_by = _work(config, ready, watch) if ready.plan.units else None
-    return _report(config, ready, time.monotonic() - started, stopped_by)
+    seconds = time.monotonic() - started
+    return persist(
+        lambda: report_of(config, ready, seconds, stopped_by), "report", config.storage_patience
+    )
 
 
 def ray_scout(config: ExtractConfig, session: ExitStack) -> Scout:
@@ -121,14 +125,14 @@ def prepare(
     from kdcache.store import create_or_open, open_cache
 
     corpus = read_corpus(config)
-    checked = check_settings(config, corpus, watch, scout)
+    checked = check_settings(config, corpus.utterances, watch, scout)
     spec, layout = checked.spec, config.cache.layout
     files, choices = checked.tokenizer_files, checked.choices
     writer = create_or_open(config.cache.path, spec, layout, files, choices)
     cache = open_cache(config.cache.path)
-    check_unchanged(corpus, _texts(cache), config.cache.path)
+    check_unchanged(corpus.utterances, cache)
     plan = plan_units(
-        corpus,
+        corpus.utterances,
         spec=spec.spec_hash,
         unit_utterances=config.unit_utterances,
         batch_seconds=config.batch_seconds,
@@ -140,34 +144,6 @@ def prepare(
         retry_failed=config.retry_failed,
     )
     return Preparation(corpus, spec, writer, plan, choices)
-
-
-def read_corpus(config: ExtractConfig) -> tuple[Utterance, ...]:
-    """All manifests, in order.
-
-    Raises:
-        ManifestError: one cannot be read or is empty, or an id occurs twice.
-    """
-    from kdcache.corpus.manifest import read_manifest, refuse_duplicates
-
-    corpus = tuple(u for path in config.manifests for u in read_manifest(path))
-    refuse_duplicates(corpus, ", ".join(map(str, config.manifests)))
-    return corpus
-
-
-def check_unchanged(corpus: Iterable[Utterance], texts: dict[str, str], cache: str) -> None:
-    """A cached target was conditioned on its transcript: both must still belong together.
-
-    Raises:
-        SpecMismatchError: utterances whose transcript is another now, by id.
-    """
-    changed = [u.id for u in corpus if texts.get(u.id, u.text) != u.text]
-    if changed:
-        raise SpecMismatchError(
-            f"{cache} holds {len(changed)} utterance(s) with another transcript than the corpus "
-            f"has now: {shown(changed)}. Give changed utterances new ids, or extract into a new "
-            "cache."
-        )
 
 
 def _work(
@@ -191,7 +167,7 @@ def _work(
             return stopped() is None
 
         def give_up(unit: Unit, why: str) -> None:
-            _record_crash(ready.writer, unit, why)
+            _record_crash(ready.writer, unit, why, config.storage_patience)
             tally.add_given_up()
 
         pool = Pool(
@@ -202,26 +178,40 @@ def _work(
             on_done=tally.add,
             give_up=give_up,
         )
-        pool.run(keep_going)
+        try:
+            pool.run(keep_going)
+        except StorageError as error:
+            raise _with_ledger(error, tally) from error
         return stopped()
 
 
-def _record_crash(writer: CacheWriter, unit: Unit, why: str) -> None:
+def _with_ledger(error: StorageError, tally: Tally) -> StorageError:
+    """The storage's error, and what became of the run that it ended."""
+    told = error.message.rstrip(".")
+    return type(error)(
+        f"{told}. Of {tally.total} utterances {tally.done} were done and stay; the same command "
+        "does the others."
+    )
+
+
+def _record_crash(writer: CacheWriter, unit: Unit, why: str, patience: float) -> None:
     """The one utterance of ``unit`` has killed every actor that touched it."""
     from kdcache.store import FailedUtterance
 
     message = f"No teacher actor survives this utterance: {why}"
     failed = [FailedUtterance(u, "crash", message) for batch in unit.batches for u in batch]
-    writer.commit(unit.key, (), failed, uuid.uuid4().hex)
+    attempt = uuid.uuid4().hex
+    persist(lambda: writer.commit(unit.key, (), failed, attempt), unit.key, patience)
 
 
-def _report(
-    config: ExtractConfig, ready: Preparation, seconds: float, stopped_by: int | None
+def report_of(
+    config: ExtractConfig, ready: Preparation, seconds: float, stopped_by: int | None = None
 ) -> ExtractReport:
+    """What the cache holds of the corpus now, whoever brought it there."""
     from kdcache.store import open_cache
 
     cache = open_cache(config.cache.path)
-    ids = {utterance.id: None for utterance in ready.corpus}
+    ids = {utterance.id: None for utterance in ready.corpus.utterances}
     rows = cache.catalogue.select(["id", "duration"]).to_pylist()
     seconds_of = {row["id"]: row["duration"] for row in rows if row["id"] in ids}
     failures = {
@@ -243,9 +233,5 @@ def _report(
         content_digest=cache.content_digest(),
         stopped_by=stopped_by,
         choices=ready.choices,
+        bad_lines=ready.corpus.bad_lines,
     )
-
-
-def _texts(cache: Cache) -> dict[str, str]:
-    rows = cache.catalogue.select(["id", "text"]).to_pylist()
-    return {row["id"]: row["text"] for row in rows}

@@ -5,17 +5,20 @@ scripted deaths. Every failure of a call is treated alike: the actor is lost, it
 back to the queue, and another actor takes its place. It may still be alive somewhere and
 finish; commits are first-wins, so that does no harm.
 
-One utterance that kills actors is found by bisection (see ``queue``). When *every* unit
-kills its actor, the fault is not in the corpus, and the run ends instead of giving up the
-corpus one utterance after another.
+One utterance that kills actors is found by bisection (see ``queue``). An actor that was lost
+with its node is not held against its unit at first. When *every* unit kills its actor, the
+fault is not in the corpus, and the run ends instead of giving up the corpus one utterance after
+another. Between losses, and while the storage fails, the loop rests for longer and longer.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kdcache.errors import KdcacheError, StorageError
+from kdcache.errors import KdcacheError, StorageError, StorageFullError
+from kdcache.extract.patience import Rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -32,9 +35,22 @@ STARTS_IN_A_ROW = 3
 _DEATHS_PER_ATTEMPT = 4
 """With ``max_attempts`` 3, twelve deaths in a row without one unit done end the run."""
 
+_NODES_IN_A_ROW = 50
+"""How often actors may be lost with their nodes without one unit done: with the rests between,
+the better part of an hour."""
+
 
 class ActorLostError(Exception):
-    """A call did not come back: the actor is dead, out of reach, or has failed inside."""
+    """A call did not come back: the actor is dead, out of reach, or has failed inside.
+
+    Args:
+        why: in one line.
+        with_node: whether its node was lost, or the way to it, so that its unit is not to blame.
+    """
+
+    def __init__(self, why: str, *, with_node: bool = False) -> None:
+        super().__init__(why)
+        self.with_node = with_node
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +116,7 @@ class Pool:
         max_attempts: of a unit; here it only scales how much bad luck is believed.
         on_done: called with each finished unit.
         give_up: called with a unit of one utterance that no actor survives, and why.
+        clock, sleep: of time.
     """
 
     def __init__(
@@ -111,6 +128,8 @@ class Pool:
         max_attempts: int,
         on_done: Callable[[Done], None],
         give_up: Callable[[Unit, str], None],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._actors = actors
         self._queue = queue
@@ -120,8 +139,11 @@ class Pool:
         self._give_up = give_up
         self._flights: dict[Any, _Flight] = {}
         self._idle: list[Any] = []
+        self._sleep = sleep
         self._deaths = 0
         self._failed_starts = 0
+        self._losses = Rest(clock, free=1)  # the first replacement is started at once
+        self._refusals = Rest(clock)
 
     def run(self, keep_going: Callable[[], bool]) -> None:
         """Work until the queue is drained or ``keep_going``, asked each second, says no.
@@ -132,6 +154,9 @@ class Pool:
         try:
             while keep_going() and self._unfinished():
                 self._fill()
+                if not self._flights:
+                    self._sleep(WAIT_SECONDS)
+                    continue
                 for call in self._actors.wait(self._flights.keys(), WAIT_SECONDS):
                     self._land(call)
         finally:
@@ -143,12 +168,20 @@ class Pool:
 
     def _fill(self) -> None:
         """Give idle actors work, and start as many more as have a unit waiting."""
+        if self._refusals.over:
+            self._hand_out()
+        if self._losses.over:
+            self._start()
+
+    def _hand_out(self) -> None:
         while self._idle and (task := self._queue.take()):
             actor = self._idle.pop()
             self._flights[self._actors.submit(actor, task.unit)] = _Flight(actor, task)
+
+    def _start(self) -> None:
         starting = sum(flight.task is None for flight in self._flights.values())
         room = self._size - len(self._flights) - len(self._idle)
-        for _ in range(min(room, len(self._queue) - starting)):
+        for _ in range(min(room, len(self._queue) - starting - len(self._idle))):
             actor, call = self._actors.spawn()
             self._flights[call] = _Flight(actor, None)
 
@@ -158,7 +191,7 @@ class Pool:
             result = self._actors.result(call)
         except ActorLostError as error:
             self._actors.kill(flight.actor)
-            self._lost(flight.task, str(error))
+            self._lost(flight.task, error)
             return
         self._idle.append(flight.actor)
         if isinstance(result, KdcacheError):
@@ -167,22 +200,46 @@ class Pool:
             self._failed_starts = 0
         else:
             self._deaths = 0
+            self._losses.succeeded()
+            self._refusals.succeeded()
             self._on_done(result)
 
     def _refused(self, task: Task | None, error: KdcacheError) -> None:
         """Storage may recover; anything else would be the same for every unit."""
-        if task is None or not isinstance(error, StorageError) or self._queue.refused(task):
+        if task is None or not isinstance(error, StorageError):
+            raise error
+        self._refusals.failed()
+        if isinstance(error, StorageFullError) or self._queue.refused(task):
             raise error
 
-    def _lost(self, task: Task | None, why: str) -> None:
-        if task is None:
-            self._failed_starts += 1
-            if self._failed_starts >= STARTS_IN_A_ROW:
-                raise KdcacheError(
-                    f"{STARTS_IN_A_ROW} teacher actors in a row died while they were starting "
-                    f"({why}). Often there is too little memory for so many: try fewer actors."
-                )
-            return
+    def _lost(self, task: Task | None, error: ActorLostError) -> None:
+        self._losses.failed()
+        if error.with_node:
+            self._lost_with_node(task, str(error))
+        elif task is None:
+            self._died_starting(str(error))
+        else:
+            self._died(task, str(error))
+
+    def _lost_with_node(self, task: Task | None, why: str) -> None:
+        if self._losses.failures >= _NODES_IN_A_ROW:
+            raise KdcacheError(
+                f"Teacher actors were lost {self._losses.failures} times in a row without "
+                f"finishing a unit, the last one with its node ({why}); once the cluster is "
+                "sound, the same command resumes."
+            )
+        if task is not None and self._queue.lost_with_node(task):
+            self._give_up(task.unit, why)
+
+    def _died_starting(self, why: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= STARTS_IN_A_ROW:
+            raise KdcacheError(
+                f"{STARTS_IN_A_ROW} teacher actors in a row died while they were starting "
+                f"({why}). Often there is too little memory for so many: try fewer actors."
+            )
+
+    def _died(self, task: Task, why: str) -> None:
         self._deaths += 1
         if self._deaths >= self._max_deaths:
             raise KdcacheError(

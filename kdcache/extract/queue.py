@@ -6,7 +6,8 @@ so nothing of it need survive.
 A unit that has cost ``max_attempts`` actors their lives is split in two until the utterance
 that is to blame stands alone; only that one is given up. Parts get a single attempt, since
 another death there says no more than that the search must go on; the last utterance gets
-all attempts again, because it is about to be given up for good.
+all attempts again, because it is about to be given up for good. An actor that was lost with
+its node counts for nothing the first ``EXCUSES`` times.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from kdcache.extract.plan import Unit, split_unit
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+EXCUSES = 5
+"""Nodes that may be lost under a unit before it is suspected: an utterance can fill a node's
+memory, and of an actor that crashed Ray sometimes knows no more than that it is out of reach."""
+
 
 @dataclass(slots=True)
 class Task:
@@ -30,12 +35,14 @@ class Task:
         is_part: whether it was split off a larger unit.
         deaths: actors that were lost while they had it.
         refusals: how often the storage did not take it.
+        excuses: how often a lost node was taken to be the reason.
     """
 
     unit: Unit
     is_part: bool = False
     deaths: int = 0
     refusals: int = 0
+    excuses: int = 0
 
 
 class WorkQueue:
@@ -56,6 +63,19 @@ class WorkQueue:
     def take(self) -> Task | None:
         """The next task, or ``None``."""
         return self._waiting.popleft() if self._waiting else None
+
+    def lost_with_node(self, task: Task) -> bool:
+        """The node is gone, and with it the actor that had ``task``: try again, for which the
+        task is not to blame unless it happens again and again.
+
+        Returns:
+            See :meth:`lost`.
+        """
+        task.excuses += 1
+        if task.excuses > EXCUSES:
+            return self.lost(task)
+        self._waiting.append(task)
+        return False
 
     def refused(self, task: Task) -> bool:
         """The storage failed under ``task``: try again later.

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import ConfigError, SpecMismatchError
 from kdcache.extract.check import check_settings
-from kdcache.extract.driver import ray_scout, read_corpus, run_extract
+from kdcache.extract.driver import ray_scout, run_extract
+from kdcache.extract.intake import read_corpus
 from kdcache.extract.plan import shown
 
 if TYPE_CHECKING:
@@ -151,7 +152,9 @@ def _restored(
     headless = HEADER in {item.file for item in findings.common}
     with ExitStack() as session:
         scout = ray_scout(config, session)
-        checked = check_settings(config, read_corpus(config), survey, scout, anew=headless)
+        checked = check_settings(
+            config, read_corpus(config).utterances, survey, scout, anew=headless
+        )
     _check_corpus(config, findings)
     made_with = (checked.spec, config.cache.layout, checked.tokenizer_files)
     restored = restore_header(cache, *made_with, checked.choices)
@@ -161,7 +164,7 @@ def _restored(
 
 def _check_corpus(config: ExtractConfig, findings: Findings) -> None:
     """What is set aside must be in the corpus, or it would not come back."""
-    known = {utterance.id for utterance in read_corpus(config)}
+    known = {utterance.id for utterance in read_corpus(config).utterances}
     lost = [i for unit in findings.units for i in unit.utterances or () if i not in known]
     if lost:
         raise SpecMismatchError(

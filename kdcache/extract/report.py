@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kdcache.extract.plan import shown
@@ -13,8 +14,12 @@ from kdcache.inspect.text import choice_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kdcache.corpus.tolerant import BadLine
     from kdcache.extract.pool import Done
     from kdcache.store import Choice
+
+_LINES = 3
+"""Unusable lines that people are told; ``to_dict`` has them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,7 @@ class ExtractReport:
         content_digest: of all that the cache holds.
         stopped_by: number of the signal that ended the run, or ``None``.
         choices: how settings came about that were chosen for a goal, now or when it was begun.
+        bad_lines: of the manifests, that were passed over.
     """
 
     cache: str
@@ -126,11 +132,12 @@ class ExtractReport:
     content_digest: str
     stopped_by: int | None = None
     choices: tuple[Choice, ...] = ()
+    bad_lines: tuple[BadLine, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether every utterance of the corpus is in the cache."""
-        return not self.failed and not self.left
+        return not self.failed and not self.left and not self.bad_lines
 
     @property
     def absent(self) -> int:
@@ -148,6 +155,7 @@ class ExtractReport:
             "failed": {code: list(ids) for code, ids in self.failed.items()},
             "messages": self.messages,
             "left": list(self.left),
+            "bad_lines": [asdict(line) for line in self.bad_lines],
             "hours": self.hours,
             "bytes": self.bytes,
             "seconds": self.seconds,
@@ -166,10 +174,21 @@ class ExtractReport:
         for code, ids in self.failed.items():
             lines.append(f"failed ({code}): {len(ids)}: {shown(ids)}")
             lines.append(f"  {self.messages[ids[0]]}")
+        if len(self.messages) > len(self.failed):
+            lines.append(f"each of them: kdcache status {shlex.quote(self.cache)} --failures")
         if self.left:
             lines.append(f"not reached: {len(self.left)}")
+        lines += self._bad_lines()
         lines += [f"{choice.target}: chosen {choice_text(choice)}" for choice in self.choices]
         return [*lines, f"content digest {self.content_digest}"]
+
+    def _bad_lines(self) -> list[str]:
+        if not self.bad_lines:
+            return []
+        more = len(self.bad_lines) - _LINES
+        lines = [f"unusable lines: {len(self.bad_lines)}"]
+        lines += [f"  {line.why}" for line in self.bad_lines[:_LINES]]
+        return [*lines, f"  … and {more} more"] if more > 0 else lines
 
 
 def by_code(failed: dict[str, tuple[str, str]]) -> dict[str, tuple[str, ...]]:

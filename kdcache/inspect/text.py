@@ -101,6 +101,11 @@ def status_lines(summary: CacheSummary, coverage: Coverage | None = None) -> lis
     return lines
 
 
+def failure_lines(failures: Sequence[Mapping[str, str]]) -> list[str]:
+    """A line for each utterance that failed: its ``id``, ``error`` code and ``message``."""
+    return [f"{item['id']}: {item['error']}: {item['message']}" for item in failures]
+
+
 def utterance_lines(utterance: UtteranceSummary) -> list[str]:
     """One utterance in one screen."""
     lines = [

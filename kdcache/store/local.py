@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdcache.errors import StorageError
+from kdcache.errors import StorageError, StorageFullError
 from kdcache.store.storage import StoredObject
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from kdcache.store.storage import Span
 
 TEMPORARY = "tmp"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class LocalStorage:
@@ -152,7 +154,7 @@ def _sync_directory(path: Path) -> None:
 
 @contextmanager
 def _reported(path: Path, *, writing: bool = False) -> Iterator[None]:
-    """Turn a failure of the file system into StorageError.
+    """Turn a failure of the file system into StorageError; a full one into StorageFullError.
 
     On reading, a missing file stays FileNotFoundError, and what lies below a file is missing.
     """
@@ -162,6 +164,8 @@ def _reported(path: Path, *, writing: bool = False) -> Iterator[None]:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         if missing and not writing:
             raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
+        if error.errno in _FULL:
+            raise StorageFullError(f"{path}: {error.strerror or error}; make room") from error
         hint = ""
         if error.errno in (errno.EPERM, errno.ENOTSUP):
             hint = "; commits need a file system with hard links"

@@ -5,7 +5,8 @@
 prints a line of JSON, the URLs of a healthy server and of a faulty way to it, and serves until its
 standard input ends. What passes the faulty way is delayed, by half to twice the latency, and a
 share of the requests fails: one of three with 503, one with 500, and one is cut off in the middle
-of its answer. Which ones, a seed decides.
+of its answer. Which ones, a seed decides. Of writes that fail with 500 or are cut off, only the
+answer is lost: they were carried out.
 """
 
 from __future__ import annotations
@@ -75,10 +76,26 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def _ask(self) -> tuple[int, list[tuple[str, str]], bytes]:
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        late, fault = self.server.draw()
+        time.sleep(late)
+        if fault == 503:
+            return self._say(503, b"<Error><Code>SlowDown</Code></Error>")
+        status, headers, answer = self._ask(body)
+        if fault == 500:
+            return self._say(500, b"<Error><Code>InternalError</Code></Error>")
+        if fault == "cut":
+            self.close_connection = True
+            return None
+        return self._say(status, answer, headers)
+
+    do_DELETE = do_POST = do_PUT
+
+    def _ask(self, sent: bytes | None = None) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = HTTPConnection(self.server.upstream, timeout=60)
         try:
-            connection.request(self.command, self.path, headers=dict(self.headers))
+            connection.request(self.command, self.path, sent, dict(self.headers))
             answer = connection.getresponse()
             return answer.status, answer.getheaders(), answer.read()
         finally:

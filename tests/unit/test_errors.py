@@ -23,6 +23,7 @@ CODES = {
     "NotACacheError": "not-a-cache",
     "SpecMismatchError": "spec-mismatch",
     "StorageError": "storage",
+    "StorageFullError": "storage-full",
     "TeacherError": "teacher",
     "TeacherOutputError": "teacher-output",
     "TokenizerError": "tokenizer",

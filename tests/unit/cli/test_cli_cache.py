@@ -80,6 +80,20 @@ def test_status_as_json(cache: Path) -> None:
     }
 
 
+def test_status_lists_each_failure_where_it_is_asked_to(cache: Path) -> None:
+    rows = open_cache(cache).failures.to_pylist()
+    wanted = [f"{row['id']}: {row['error']}: {row['message']}" for row in rows]
+    assert len(wanted) == 2
+    plain = run("status", cache).stdout.splitlines()
+    assert run("status", cache, "--failures").stdout.splitlines() == [*plain, *wanted]
+    assert "failures" not in data("status", cache)
+    listed = data("status", cache, "--failures")["failures"]
+    assert [(item["id"], item["error"]) for item in listed] == [
+        (row["id"], row["error"]) for row in rows
+    ]
+    assert all(item["message"] for item in listed)
+
+
 def test_status_of_a_corpus_that_is_all_there(cache: Path, tmp_path: Path) -> None:
     result = run("status", cache, "--manifest", manifest(tmp_path, "a", "c"))
     assert result.exit_code == 0

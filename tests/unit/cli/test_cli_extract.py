@@ -8,6 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from kdcache.corpus.tolerant import BadLine
 from kdcache.errors import ConfigError
 from kdcache.extract.errand import Survey
 from kdcache.extract.report import ExtractReport, Snapshot
@@ -109,3 +110,48 @@ def test_out_of_reach_is_one_sentence(extract):
     result, _ = extract("--max-kl", "1e-9")
     assert result.exit_code == 2
     assert result.stderr == "Error: No setting of target 'lattice' is within max_kl 1e-09.\n"
+
+
+@pytest.fixture
+def incomplete(extract, monkeypatch, tmp_path):
+    """Run the command, of which some utterances fail."""
+
+    def run(*arguments, **changes):
+        values = {"failed": {"audio": ("b",)}, "messages": {"b": "b.wav does not exist."}}
+        made = ExtractReport(
+            "k", 3, 2, 0, **{**values, **changes}, left=(), hours=1.0, bytes=10**6, seconds=10.0,
+            content_digest="digest",
+        )  # fmt: skip
+        seen = []
+        monkeypatch.setattr(
+            "kdcache.extract.run_extract", lambda settings, *_: seen.append(settings) or made
+        )
+        return extract(*arguments)[0], seen[0]
+
+    return run
+
+
+def test_an_incomplete_cache_ends_with_the_command_that_tries_again(incomplete, tmp_path):
+    result, settings = incomplete("--max-kl", "0.001", "--set", "actors=2")
+    assert result.exit_code == 3
+    assert "b.wav does not exist." in result.stdout
+    assert not settings.retry_failed
+    again = f"kdcache extract {tmp_path}/extract.yaml --set=actors=2 --set=max_kl=0.001"
+    assert result.stderr.endswith(f"{again} --retry-failed\n")
+
+
+def test_the_command_that_is_told_is_the_one_that_retries(incomplete):
+    result, _ = incomplete("--set", "actors=2")
+    arguments = result.stderr.split()[-2:]
+    again, settings = incomplete(*arguments)
+    assert settings.retry_failed
+    assert settings.actors == 2
+    assert again.exit_code == 3
+
+
+def test_unusable_lines_alone_are_incomplete_too(incomplete):
+    line = BadLine("m, line 2", "m, line 2 is not JSON.")
+    result, _ = incomplete(failed={}, bad_lines=(line,))
+    assert result.exit_code == 3
+    assert "1 line(s) of the manifest could not be used" in result.stderr
+    assert "--retry-failed" not in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from typing import TYPE_CHECKING
 
@@ -204,3 +205,42 @@ def test_errors_cross_process_borders(tmp_path: Path) -> None:
     with pytest.raises(AudioError) as caught:
         read_header(str(tmp_path / "nothing.wav"))
     assert pickle.loads(pickle.dumps(caught.value)).message == caught.value.message
+
+
+@pytest.mark.parametrize("duration", [0.0, -1.0])
+def test_durations_of_nothing(write_audio: WriteAudio, duration: float) -> None:
+    with pytest.raises(AudioError, match="expected more than 0"):
+        load_audio(AudioRef(str(write_audio("a.wav", 1.0)), 0.0, duration), 16_000)
+
+
+@pytest.mark.parametrize("claim", [86_400.0, 1e300])
+def test_claims_of_any_size_are_refused_without_memory_for_them(
+    write_audio: WriteAudio, claim: float
+) -> None:
+    path = str(write_audio("a.wav", 1.0))
+    with pytest.raises(AudioError, match="truncated"):
+        load_audio(AudioRef(path, 0.0, claim), 16_000)
+    with pytest.raises(AudioError, match="begins at"):
+        load_audio(AudioRef(path, claim, 1.0), 16_000)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match="device or a pipe"):
+        load_audio(AudioRef(str(tmp_path / "a.wav")), 16_000)
+
+
+def test_rates_that_no_speech_has(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.wav", np.zeros(100), 999)
+    with pytest.raises(AudioError, match="999 Hz"):
+        load_audio(AudioRef(str(tmp_path / "a.wav")), 16_000)
+
+
+@pytest.mark.parametrize("count", [None, 0.5, 1.0])
+def test_blocks_are_put_together(
+    write_audio: WriteAudio, monkeypatch: pytest.MonkeyPatch, count: float | None
+) -> None:
+    ref = AudioRef(str(write_audio("a.wav", 1.0)), 0.0, count)
+    whole = load_audio(ref, 16_000)
+    monkeypatch.setattr("kdcache.corpus.audio._BLOCK_FRAMES", 1000)
+    assert np.array_equal(load_audio(ref, 16_000), whole)

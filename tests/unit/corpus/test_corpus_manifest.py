@@ -216,3 +216,23 @@ def test_human_speech(shared_data: Path) -> None:
     assert len(utterances) == 792
     assert utterances[0].id == "ls-1188-133604-0003"
     assert sum(u.duration for u in utterances) / 3600 == pytest.approx(1.19, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"audio_filepath": "a\\ud800.wav"}', "surrogate"),
+        ('{"audio_filepath": "a.wav", "id": "\\udfff"}', "surrogate"),
+        ('{"audio_filepath": "a.wav", "text": "\\ud800"}', "surrogate"),
+        ('{"audio_filepath": "a.wav", "speaker": "\\ud800"}', "surrogate"),
+        ('{"audio_filepath": "a.wav", "duration": 1' + "0" * 400 + "}", "finite"),
+        ('{"audio_filepath": "a.wav", "duration": 1' + "0" * 9000 + "}", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+    ],
+)
+def test_what_json_can_say_and_no_manifest_means(tmp_path: Path, line: str, told: str) -> None:
+    path = write(tmp_path, row(id="u1"), line)
+    with pytest.raises(ManifestError, match=told) as caught:
+        read_manifest(path)
+    assert "line 2" in caught.value.message
+    assert len(caught.value.message) < 400

@@ -5,13 +5,17 @@ depend on every sample and label. What it does wrong is triggered by the number 
 an utterance, as ``control.json`` in its directory says:
 
     die, die_once   SIGKILL to its own process, always or until a marker file exists
+    exit, segfault  the process ends at once, or reads where it may not
     fail            RuntimeError for the whole batch
+    full            the disk is full from now on, unless a file ``room`` is in the directory
     nan             NaN among the logits
     sleep           seconds that each batch takes
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -30,7 +34,7 @@ from kdcache.errors import TeacherError
 from kdcache.extract import ExtractConfig, prepare
 from kdcache.extract.targets import bind_targets
 from kdcache.extract.worker import UnitWorker
-from kdcache.store import Cache, open_cache
+from kdcache.store import Cache, local, open_cache
 from kdcache.teacher import load_teacher
 from kdcache.teacher.protocol import LatticeLogits, TeacherOutput
 from kdcache.types import AudioRef, TeacherKind, TeacherSpec, Utterance
@@ -45,6 +49,16 @@ FRAME = 400
 WIDTH = 6
 WORDS = ("one", "two", "three", "four", "five")
 ADAPTER = "tests.unit.extract.extract_fakes:FakeTeacher"
+
+
+class FullDisk:
+    """The module ``os`` on a machine whose disk is full."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def fsync(self, descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 class FakeTeacher:
@@ -103,6 +117,12 @@ class FakeTeacher:
             os.kill(os.getpid(), signal.SIGKILL)
         if length in self.control.get("die", ()):
             os.kill(os.getpid(), signal.SIGKILL)
+        if length in self.control.get("exit", ()):
+            os._exit(3)
+        if length in self.control.get("segfault", ()):
+            ctypes.string_at(0)
+        if length in self.control.get("full", ()) and not (self.directory / "room").exists():
+            local.os = FullDisk()
         if length in self.control.get("fail", ()):
             raise RuntimeError(f"cannot bear\n{length} samples")
 

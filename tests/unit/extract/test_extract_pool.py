@@ -7,10 +7,10 @@ from itertools import count
 
 import pytest
 
-from kdcache.errors import KdcacheError, StorageError, TeacherError
+from kdcache.errors import KdcacheError, StorageError, StorageFullError, TeacherError
 from kdcache.extract.plan import make_unit
 from kdcache.extract.pool import STARTS_IN_A_ROW, ActorLostError, Done, Pool
-from kdcache.extract.queue import WorkQueue
+from kdcache.extract.queue import EXCUSES, WorkQueue
 from kdcache.types import AudioRef, Utterance
 
 
@@ -71,8 +71,19 @@ class ScriptedActors:
         self.killed.append(actor)
 
 
-def run(actors, units, size=2, max_attempts=2, keep_going=lambda: True):
+@dataclass
+class Time:
+    """Passes only while the loop sleeps."""
+
+    now: float = 0.0
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def run(actors, units, size=2, max_attempts=2, keep_going=lambda: True, time=None):
     done, given_up = [], []
+    time = time or Time()
     pool = Pool(
         actors,
         WorkQueue(units, max_attempts),
@@ -80,6 +91,8 @@ def run(actors, units, size=2, max_attempts=2, keep_going=lambda: True):
         max_attempts=max_attempts,
         on_done=done.append,
         give_up=lambda unit, why: given_up.append((unit.ids, why)),
+        clock=lambda: time.now,
+        sleep=time.sleep,
     )
     try:
         pool.run(keep_going)
@@ -191,3 +204,82 @@ def test_a_wish_to_stop_is_heard_and_leaves_no_actor():
     done, _ = run(actors, units_of(*"abcdef"), size=1, keep_going=lambda: len(actors.done) < 2)
     assert len(done) == 2
     assert actors.done == ["a", "b"]
+
+
+class TestRests:
+    def test_a_single_death_is_made_up_for_at_once(self):
+        deaths = iter([ActorLostError("killed")])
+        time = Time()
+        run(ScriptedActors(lambda unit: next(deaths, None)), units_of("a", "b"), time=time)
+        assert time.now == 0.0
+
+    def test_deaths_in_a_row_are_followed_by_growing_rests(self):
+        deaths = iter([ActorLostError("killed")] * 5)
+        time = Time()
+        actors = ScriptedActors(lambda unit: next(deaths, None) if unit else None)
+        run(actors, units_of("a"), size=1, max_attempts=9, time=time)
+        assert time.now == 1 + 2 + 4 + 8
+        assert actors.done == ["a"]
+
+    def test_a_storage_that_fails_is_left_alone_for_longer_and_longer(self):
+        failures = iter([StorageError("503")] * 3)
+        time = Time()
+        actors = ScriptedActors(lambda unit: next(failures, None) if unit else None)
+        run(actors, units_of("a"), size=1, max_attempts=9, time=time)
+        assert time.now == 1 + 2 + 4
+        assert actors.killed == [0], "a storage failure costs no actor"
+
+    def test_success_ends_the_rest(self):
+        answers = iter([ActorLostError("killed"), None] * 6)
+        time = Time()
+        actors = ScriptedActors(lambda unit: next(answers, None) if unit else None)
+        run(actors, units_of(*"abcdef"), size=1, max_attempts=9, time=time)
+        assert time.now == 0.0
+
+
+class TestLostNodes:
+    def test_they_are_not_held_against_the_utterance(self):
+        losses = iter([ActorLostError("node gone", with_node=True)] * 2 * EXCUSES)
+        actors = ScriptedActors(lambda unit: next(losses, None) if unit else None)
+        _, given_up = run(actors, units_of("a", "b"), max_attempts=1)
+        assert given_up == []
+        assert sorted(actors.done) == ["a", "b"]
+
+    def test_nor_against_the_start(self):
+        losses = iter([ActorLostError("node gone", with_node=True)] * 2 * STARTS_IN_A_ROW)
+        actors = ScriptedActors(lambda unit: None if unit else next(losses, None))
+        run(actors, units_of("a"), size=1)
+        assert actors.done == ["a"]
+
+    def test_an_utterance_that_takes_node_after_node_is_isolated(self):
+        def outcome(unit):
+            bad = unit is not None and "c" in unit.ids
+            return ActorLostError("node gone", with_node=True) if bad else None
+
+        actors = ScriptedActors(outcome)
+        _, given_up = run(actors, units_of("abcd", "ef"), max_attempts=1)
+        assert given_up == [(("c",), "node gone")]
+        assert sorted(actors.done) == list("abdef")
+
+    def test_without_end_they_end_the_run(self):
+        time = Time()
+        actors = ScriptedActors(
+            lambda unit: ActorLostError("node gone", with_node=True) if unit else None
+        )
+        with pytest.raises(KdcacheError, match="same command resumes"):
+            run(actors, units_of(*map(chr, range(97, 197))), time=time)
+        assert time.now > 1800, "it gave up too early"
+
+
+def test_a_full_storage_ends_the_run_at_once():
+    tried = []
+
+    def outcome(unit):
+        if unit is None:
+            return None
+        tried.append(unit)
+        return StorageFullError("No space left on device")
+
+    with pytest.raises(StorageFullError, match="No space"):
+        run(ScriptedActors(outcome), units_of("a", "b"), size=1, max_attempts=9)
+    assert len(tried) == 1

@@ -58,7 +58,7 @@ def test_several_manifests_are_one_corpus(place):
     _, other = save_corpus(place / "more", [4000])
     write_manifest(place / "more" / "manifest.jsonl", [replace(other[0], id="v00")])
     both = (place / "wav" / "manifest.jsonl", place / "more" / "manifest.jsonl")
-    assert [u.id for u in prepare(config(place, corpus=both)).corpus] == [
+    assert [u.id for u in prepare(config(place, corpus=both)).corpus.utterances] == [
         "u00",
         "u01",
         "u02",
@@ -136,7 +136,8 @@ def test_a_transcript_that_changed_is_noticed(place):
     extract_here(config(place))
     ready = prepare(config(place))
     assert ready.plan.present == 3
-    changed = [replace(ready.corpus[0], text="five"), *ready.corpus[1:]]
+    first, *others = ready.corpus.utterances
+    changed = [replace(first, text="five"), *others]
     write_manifest(place / "wav" / "manifest.jsonl", changed)
     with pytest.raises(SpecMismatchError, match="'u00'"):
         prepare(config(place))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdcache.extract.plan import make_unit
-from kdcache.extract.queue import WorkQueue
+from kdcache.extract.queue import EXCUSES, WorkQueue
 from kdcache.types import AudioRef, Utterance
 
 
@@ -73,3 +73,10 @@ def test_storage_failures_are_counted_apart_from_deaths():
     assert queue.take() is task
     assert queue.refused(task)
     assert len(queue) == 0
+
+
+def test_a_lost_node_is_an_excuse_for_some_time():
+    queue = WorkQueue([unit_of("a")], 1)
+    for _ in range(EXCUSES):
+        assert not queue.lost_with_node(queue.take())
+    assert queue.lost_with_node(queue.take()), "it is never suspected"

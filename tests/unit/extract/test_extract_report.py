@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kdcache.corpus.tolerant import BadLine
 from kdcache.extract.pool import Done
 from kdcache.extract.report import ExtractReport, Snapshot, Tally, by_code
 
@@ -35,15 +36,16 @@ def test_a_complete_run():
 
 def test_failures_are_told_by_code_with_ids_and_a_reason():
     failed = {"audio": ("a", "b", "c", "d"), "crash": ("e",)}
-    messages = {"a": "a.wav does not exist.", "e": "killed"}
+    messages = {"a": "a.wav does not exist.", "b": "b", "c": "c", "d": "d", "e": "killed"}
     made = report(done=1, failed=failed, messages=messages)
     assert not made.complete
     assert made.absent == 5
-    assert made.lines()[2:6] == [
+    assert made.lines()[2:7] == [
         "failed (audio): 4: 'a', 'b', 'c' and 1 more",
         "  a.wav does not exist.",
         "failed (crash): 1: 'e'",
         "  killed",
+        "each of them: kdcache status runs/cache --failures",
     ]
     assert made.to_dict()["failed"] == {"audio": ["a", "b", "c", "d"], "crash": ["e"]}
 
@@ -52,6 +54,22 @@ def test_a_stopped_run_says_how_much_is_left():
     made = report(done=4, left=("x", "y"), stopped_by=2)
     assert not made.complete
     assert "not reached: 2" in made.lines()
+
+
+def test_unusable_lines_leave_the_cache_incomplete():
+    lines = tuple(BadLine(f"m, line {i}", f"m, line {i} is not JSON.") for i in range(5))
+    made = report(bad_lines=lines)
+    assert not made.complete
+    assert made.absent == 0
+    assert made.lines()[2:7] == [
+        "unusable lines: 5",
+        "  m, line 0 is not JSON.",
+        "  m, line 1 is not JSON.",
+        "  m, line 2 is not JSON.",
+        "  … and 2 more",
+    ]
+    assert made.to_dict()["bad_lines"][4] == {"where": "m, line 4", "why": "m, line 4 is not JSON."}
+    assert "  … and" not in "\n".join(report(bad_lines=lines[:3]).lines())
 
 
 def test_codes_come_with_the_most_frequent_first():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kdcache.errors import StorageError
+from kdcache.errors import StorageFullError
 from kdcache.store import (
     CacheWriter,
     collect_garbage,
@@ -118,7 +118,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_visible(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("kdcache.store.local.os.fsync", full)
-    with pytest.raises(StorageError, match="No space left on device"):
+    with pytest.raises(StorageFullError, match="No space left on device; make room"):
         writer.commit("u0", [sample_packed(writer.spec, "a")], [], "x")
     monkeypatch.undo()
     assert writer.committed_units() == set()
