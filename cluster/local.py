@@ -199,12 +199,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lose-after", type=float, metavar="SECONDS", help="kill −9 a node then")
     parser.add_argument("command", nargs="+", help="after --; it finds the cluster as `auto`")
     given = parser.parse_args(arguments)
-    with local_cluster(given.nodes, given.cpus, jobs=given.jobs) as cluster:
-        if given.lose_after is not None:
-            loss = threading.Timer(given.lose_after, cluster.lose_node)
-            loss.daemon = True
-            loss.start()
+    if given.lose_after is not None and given.nodes < 1:
+        parser.error("--lose-after takes a node away, and there is only the head: give --nodes")
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    running = local_cluster(given.nodes, given.cpus, jobs=given.jobs)
+    with running as cluster, _losing_a_node(cluster, given.lose_after):
         return subprocess.run(given.command, env=cluster.environment, check=False).returncode
+
+
+@contextlib.contextmanager
+def _losing_a_node(cluster: LocalCluster, after: float | None) -> Iterator[None]:
+    """While the block runs, a node is lost after so many seconds, if any."""
+    if after is None:
+        yield
+        return
+    loss = threading.Timer(after, cluster.lose_node)
+    loss.start()
+    try:
+        yield
+    finally:
+        loss.cancel()
+        loss.join()
 
 
 if __name__ == "__main__":

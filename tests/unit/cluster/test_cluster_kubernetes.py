@@ -110,6 +110,26 @@ def test_a_manifest_fits_the_published_definition(repository: Path, name: str, k
     jsonschema.validate(manifest(repository, name), published_schema(kind))
 
 
+def test_a_published_definition_is_held_to(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A definition as KubeRay ships it: several versions, and a status that no manifest has."""
+    own = yaml.safe_load((repository / "tests" / "data" / "kuberay.yaml").read_text())["RayJob"]
+    own = {**own, "properties": {**own["properties"], "status": {"type": "object"}}}
+    versions = [
+        {"name": "v1", "schema": {"openAPIV3Schema": own}},
+        {"name": "v1alpha1", "schema": {"openAPIV3Schema": {"type": "object"}}},
+    ]
+    definition = yaml.safe_dump({"spec": {"versions": versions}})
+    (tmp_path / "ray.io_rayjobs.yaml").write_text(definition)
+    monkeypatch.setenv("KDCACHE_KUBERAY_CRDS", str(tmp_path))
+    job = manifest(repository, "rayjob.yaml")
+    jsonschema.validate(job, published_schema("RayJob"))
+    for wrong in ({"spec": {**job["spec"], "entryPoint": "x"}}, {"status": {}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**job, **wrong}, published_schema("RayJob"))
+
+
 def test_any_misspelt_field_would_be_noticed(repository: Path) -> None:
     validator = jsonschema.Draft7Validator(own_schema(repository, "RayJob"))
     free = {"num-cpus", "object-store-memory", "cpu", "memory", "nvidia.com/gpu"}
