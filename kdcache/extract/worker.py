@@ -63,7 +63,7 @@ class Heard:
     Attributes:
         utterance: what it is.
         samples: float32 (N,) at the teacher's rate.
-        tokens: label ids; empty for a CTC teacher where there is no transcript.
+        tokens: label ids; empty where there is no transcript and the teacher needs none.
     """
 
     utterance: Utterance
@@ -111,6 +111,7 @@ class UnitWorker:
         self._targets = tuple(targets)
         self._keep_audio = keep_audio
         self._decode_threads = decode_threads
+        self._labels_itself = bool(getattr(teacher, "labels_itself", False))
 
     def run(self, unit: Unit) -> UnitResult:
         """Compute every utterance of ``unit``; none is left out of the result."""
@@ -169,11 +170,12 @@ class UnitWorker:
     def _tokens_of(self, utterance: Utterance) -> tuple[int, ...]:
         if utterance.text.strip():
             return tuple(self._teacher.tokenizer.encode(utterance.text))
-        if self._teacher.spec.kind is TeacherKind.CTC:
+        if self._labels_itself or self._teacher.spec.kind is TeacherKind.CTC:
             return ()
         raise TranscriptError(
             f"Utterance {utterance.id!r} has no transcript, which a "
-            f"{self._teacher.spec.kind} teacher needs."
+            f"{self._teacher.spec.kind} teacher needs; with the adapter "
+            "kdcache.teacher.pseudo:PseudoLabels its own labels stand in."
         )
 
     def _answered(self, batch: Sequence[Heard]) -> list[PackedUtterance | FailedUtterance]:
@@ -227,7 +229,7 @@ class UnitWorker:
         return PackedUtterance(
             utterance=heard.utterance,
             duration=len(heard.samples) / rate,
-            tokens=heard.tokens,
+            tokens=output.tokens if self._labels_itself else heard.tokens,
             frames=output.frames,
             columns=columns,
             fidelity=fidelity,
