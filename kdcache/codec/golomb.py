@@ -37,6 +37,8 @@ LARGEST = (1 << 20) - 1
 _ORDERS = 17
 _EXPONENTIAL = 0x80
 _WINDOW = 32
+_SMALL_PREFIX = 1 << 14
+"""Prefixes below it give numbers of 32 bits in any code that is not damaged."""
 _NO_NUMBERS = np.zeros(0, np.int64)
 
 
@@ -108,7 +110,7 @@ def _prefix_and_rest(numbers: np.ndarray, code: Code) -> tuple[np.ndarray, np.nd
 def decode(
     prefixes: np.ndarray, mantissas: np.ndarray, codes: Sequence[Code], lengths: Sequence[int]
 ) -> list[np.ndarray]:
-    """Inverse of :func:`encode`: int64 arrays of the given lengths.
+    """Inverse of :func:`encode`: int32 or int64 arrays of the given lengths.
 
     Args:
         prefixes, mantissas: uint8, what :func:`encode` made.
@@ -136,8 +138,9 @@ class Reader:
         self._prefix_I[1:] -= ends_I[:-1]
         self._prefix_I[:1] += 1
         self._bytes = len(mantissas)
-        padded = np.concatenate([mantissas, np.zeros(4, np.uint8)]).astype(np.uint32)
-        self._window = padded[:-3] << 24 | padded[1:-2] << 16 | padded[2:-1] << 8 | padded[3:]
+        padded = np.zeros(len(mantissas) + 4, np.uint8)
+        padded[:-4] = mantissas
+        self._window = _windows(padded)
         self._next = self._bit = 0
 
     @property
@@ -146,7 +149,7 @@ class Reader:
         return len(self._prefix_I) - self._next
 
     def read(self, codes: Sequence[Code], lengths: Sequence[int]) -> list[np.ndarray]:
-        """The next streams, of these codes and lengths: int64.
+        """The next streams, of these codes and lengths: int32, or int64 where one is large.
 
         Raises:
             DamagedCacheError: there are fewer numbers, or bits of them, than that.
@@ -156,24 +159,40 @@ class Reader:
             raise DamagedCacheError(f"{self.left} more packed numbers, expected {total}")
         prefix_I = self._prefix_I[self._next : self._next + total]
         self._next += total
-        floor_I, width_I = _floors_and_widths(prefix_I, codes, lengths)
-        number_I = floor_I + self._mantissas(width_I)
+        if int(prefix_I.max(initial=0)) < _SMALL_PREFIX:
+            prefix_I = prefix_I.astype(np.int32)
+        number_I, width_I = _floors_and_widths(prefix_I, codes, lengths)
+        number_I += self._mantissas(width_I)
         after = np.cumsum(lengths).tolist()
         return [number_I[end - n : end] for end, n in zip(after, lengths, strict=True)]
 
     def _mantissas(self, width_I: np.ndarray) -> np.ndarray:
         """Each is within the 32 bits that start with the byte of its first bit."""
-        after_I = self._bit + np.cumsum(width_I)
-        start_I = after_I - width_I
-        self._bit = int(after_I[-1]) if len(after_I) else self._bit
-        if self._bytes * 8 < self._bit or int(width_I.max(initial=0)) > _WINDOW - 8:
+        start_I = np.cumsum(width_I)
+        last = self._bit + (int(start_I[-1]) if len(start_I) else 0)
+        if self._bytes * 8 < last or int(width_I.max(initial=0)) > _WINDOW - 8:
             raise DamagedCacheError(
-                f"{self._bytes} bytes of packed numbers, expected {-(-self._bit // 8)}"
+                f"{self._bytes} bytes of packed numbers, expected {-(-last // 8)}"
             )
-        shift_I = _WINDOW - (start_I & 7) - width_I
-        found_I = self._window[start_I >> 3].astype(np.int64) >> shift_I
-        mantissa_I: np.ndarray = found_I & ((1 << width_I) - 1)
-        return mantissa_I
+        start_I -= width_I
+        start_I += self._bit
+        self._bit = last
+        # What stands before a mantissa is shifted out to the left, what stands behind to the
+        # right; a shift by all 32 bits leaves 0, as numpy has it.
+        mantissa_I = self._window.take(start_I >> 3)
+        mantissa_I <<= (start_I & 7).astype(np.uint32)
+        mantissa_I >>= (_WINDOW - width_I).astype(np.uint32)
+        found_I: np.ndarray = mantissa_I.view(np.int32)
+        return found_I
+
+
+def _windows(bytes_I: np.ndarray) -> np.ndarray:
+    """uint32: the four bytes from each byte on as one number, of all but the last three."""
+    found_I = bytes_I[:-3].astype(np.uint32)
+    for after in (1, 2, 3):
+        found_I <<= np.uint32(8)
+        found_I |= bytes_I[after : len(bytes_I) - 3 + after]
+    return found_I
 
 
 def _floor_and_width(prefix: np.ndarray, code: Code) -> tuple[np.ndarray, np.ndarray | int]:
