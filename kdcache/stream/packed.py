@@ -2,8 +2,10 @@
 
 Most codecs decode each row of classes by itself. Then codes can be padded first, where they
 are bytes, and looked up in one go: no array of an utterance is made in float, only to be
-copied into the batch. Rows of different lengths are written where they stay in it. What comes out equals, bit for bit, decoding one by one and padding
-(``kdcache.stream.collate.collate_records``), which is what other codecs get.
+copied into the batch. Rows of different lengths are written once, where they are to stay, and
+lattices of which each node is told by its neighbours are unpacked together. What comes out
+equals, bit for bit, decoding one by one and padding (``kdcache.stream.collate.collate_records``),
+which is what other codecs get.
 
 Shapes as in ``kdcache.batch``.
 """
@@ -23,6 +25,7 @@ from kdcache.codec import (
     LatticeCodec,
     PosteriorCodec,
     RaggedPosteriorCodec,
+    RootLatticeCodec,
 )
 from kdcache.codec.ids import ABSENT, unpack_ids_into
 from kdcache.codec.starts import unpack_starts
@@ -60,6 +63,8 @@ def collate_packed(
         return _fp16_vectors(parts, empty)
     if isinstance(codec, RaggedPosteriorCodec):
         return _ragged_posteriors(codec, parts, empty)
+    if isinstance(codec, RootLatticeCodec):
+        return collate_records(codec.decode_all(parts))
     return collate_records([codec.decode(columns) for columns in parts])
 
 
