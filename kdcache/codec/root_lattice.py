@@ -126,7 +126,8 @@ class RootLatticeCodec:
         Raises:
             DamagedCacheError: the bytes of one are no such columns.
         """
-        found, start = [], 0
+        found: list[LatticeRecord] = []
+        start = 0
         heads = [_read_head(columns["packed"]) for columns in parts]
         while start < len(parts):
             end = start + _alike(heads[start : start + _TOGETHER])
@@ -185,8 +186,9 @@ class RootLatticeCodec:
 
 def _read_head(packed: np.ndarray) -> _Head:
     cursor = Cursor(packed)
-    sizes = [cursor.varint() for _ in range(4)]
-    head = _Head(*sizes, [cursor.byte() for _ in KINDS], cursor.at)
+    frames, width, kept, flips = (cursor.varint() for _ in range(4))
+    floors = [cursor.byte() for _ in KINDS]
+    head = _Head(frames, width, kept, flips, floors, cursor.at)
     if head.frames * max(head.width, 1) * head.classes > _MOST_CLASSES:
         raise DamagedCacheError(
             f"a lattice of {head.frames:,} × {head.width:,} nodes, {head.kept:,} classes"
