@@ -182,17 +182,19 @@ class Reader:
 
     def _mantissas(self, width_I: np.ndarray, totals: Sequence[int]) -> np.ndarray:
         """Each is within the 32 bits that start with the byte of its first bit."""
-        start_I = width_I.cumsum(dtype=np.int64)
+        widest = int(width_I.max(initial=0))
+        if widest > _WINDOW - 8:
+            raise DamagedCacheError(f"a packed number of {widest} bits")
+        most = self._bit_end[-1] + widest * len(width_I)
+        start_I = width_I.cumsum(dtype=np.int32 if most < 1 << 31 else np.int64)
         bits = [int(start_I[end - 1]) if end else 0 for end in accumulate(totals)]
-        if int(width_I.max(initial=0)) > _WINDOW - 8:
-            raise DamagedCacheError(f"a packed number of {int(width_I.max())} bits")
-        start_I -= width_I
+        start_I -= width_I.astype(start_I.dtype, copy=False)
         start_I += self._skip(bits, totals)
         # What stands before a mantissa is shifted out to the left, what stands behind to the
         # right; a shift by all 32 bits leaves 0, as numpy has it.
         mantissa_I = self._window.take(start_I >> 3)
-        mantissa_I <<= (start_I & 7).astype(np.uint32)
-        mantissa_I >>= (_WINDOW - width_I).astype(np.uint32)
+        mantissa_I <<= (start_I & 7).astype(np.int32, copy=False).view(np.uint32)
+        mantissa_I >>= (_WINDOW - width_I).astype(np.int32, copy=False).view(np.uint32)
         found_I: np.ndarray = mantissa_I.view(np.int32)
         return found_I
 
@@ -220,7 +222,7 @@ class Reader:
 def _prefixes(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, list[int]]:
     """Prefixes of all records, and which is the first of each."""
     joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    (ends_I,) = np.unpackbits(joined).nonzero()
+    (ends_I,) = np.unpackbits(joined).view(bool).nonzero()
     prefix_I = ends_I - 1
     prefix_I[1:] -= ends_I[:-1]
     bits, _ = _limits([8 * len(one) for one in parts])
