@@ -75,22 +75,28 @@ class Writer:
 
 
 class Reader:
-    """Inverse of :class:`Writer`.
+    """Inverse of :class:`Writer`, of some records together.
+
+    Context c of record r is c + r · ``contexts``.
 
     Args:
-        packed: uint8, what it made.
+        packed: uint8, what it made of each record.
         contexts: how many there are.
 
     Raises:
         DamagedCacheError: the bytes are nothing of the kind.
     """
 
-    def __init__(self, packed: np.ndarray, contexts: int) -> None:
-        cursor = Cursor(packed)
-        self._heads = [_read_head(cursor) for _ in range(contexts)]
-        middle = cursor.varint()
-        body = packed[cursor.at :]
-        self._golomb = golomb.Reader(body[:middle], body[middle:])
+    def __init__(self, packed: Sequence[np.ndarray], contexts: int) -> None:
+        self._contexts, self._heads = contexts, list[_Head]()
+        parts = []
+        for one in packed:
+            cursor = Cursor(one)
+            self._heads += [_read_head(cursor) for _ in range(contexts)]
+            middle = cursor.varint()
+            body = one[cursor.at :]
+            parts.append((body[:middle], body[middle:]))
+        self._golomb = golomb.Reader(parts)
 
     def __call__(self, context_I: np.ndarray, number_I: np.ndarray) -> np.ndarray:
         """See ``Coder``."""
@@ -100,7 +106,7 @@ class Reader:
         there = [c for c in zip(self._heads, counts, strict=True) if c[1]]
         codes = [code for head, _ in there for code in head.codes]
         lengths = [length for head, count in there for length in head.lengths(count)]
-        streams = iter(self._golomb.read(codes, lengths))
+        streams = iter(self._golomb.read(codes, lengths, self._totals(counts)))
         parts = [head.expand(count, [next(streams) for _ in head.codes]) for head, count in there]
         if len(parts) == 1:
             return parts[0]
@@ -113,6 +119,14 @@ class Reader:
         if self._golomb.left:
             raise DamagedCacheError(f"{self._golomb.left} packed numbers too many")
 
+    def _totals(self, counts: Sequence[int]) -> list[int]:
+        """Numbers in the streams of each record."""
+        totals = [0] * (len(self._heads) // self._contexts)
+        for context, (head, count) in enumerate(zip(self._heads, counts, strict=True)):
+            if count:
+                totals[context // self._contexts] += sum(head.lengths(count))
+        return totals
+
 
 class Cursor:
     """Bytes and counts, one after the other.
@@ -122,7 +136,7 @@ class Cursor:
     """
 
     def __init__(self, packed: np.ndarray) -> None:
-        self._bytes = packed
+        self._bytes = packed.data  # many times faster byte by byte
         self.at = 0
 
     def byte(self) -> int:
@@ -130,7 +144,7 @@ class Cursor:
         if self.at >= len(self._bytes):
             raise DamagedCacheError(f"a header breaks off after {len(self._bytes)} bytes")
         self.at += 1
-        return int(self._bytes[self.at - 1])
+        return self._bytes[self.at - 1]
 
     def varint(self) -> int:
         """The next count; DamagedCacheError where there is none below 2^35."""

@@ -22,6 +22,7 @@ Shapes: I numbers of all streams, one stream after the other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,8 @@ LARGEST = (1 << 20) - 1
 _ORDERS = 17
 _EXPONENTIAL = 0x80
 _WINDOW = 32
+_SMALL_PREFIX = 1 << 14
+"""Prefixes below it give numbers of 32 bits in any code that is not damaged."""
 _NO_NUMBERS = np.zeros(0, np.int64)
 
 
@@ -108,7 +111,7 @@ def _prefix_and_rest(numbers: np.ndarray, code: Code) -> tuple[np.ndarray, np.nd
 def decode(
     prefixes: np.ndarray, mantissas: np.ndarray, codes: Sequence[Code], lengths: Sequence[int]
 ) -> list[np.ndarray]:
-    """Inverse of :func:`encode`: int64 arrays of the given lengths.
+    """Inverse of :func:`encode`: int32 or int64 arrays of the given lengths.
 
     Args:
         prefixes, mantissas: uint8, what :func:`encode` made.
@@ -117,63 +120,132 @@ def decode(
     Raises:
         DamagedCacheError: there are not as many numbers as the lengths ask for.
     """
-    reader = Reader(prefixes, mantissas)
+    reader = Reader([(prefixes, mantissas)])
     if reader.left != sum(lengths):
         raise DamagedCacheError(f"{reader.left} packed numbers, expected {sum(lengths)}")
-    return reader.read(codes, lengths)
+    return reader.read(codes, lengths, [sum(lengths)])
 
 
 class Reader:
-    """What :func:`encode` made, read some streams at a time, in their order.
+    """What :func:`encode` made of some records, read some streams of each at a time, in order.
+
+    Records are read together because each of the operations takes a microsecond or more, and
+    no longer for some hundreds of numbers than for one.
 
     Args:
-        prefixes, mantissas: uint8.
+        parts: prefixes and mantissas of each record, uint8.
     """
 
-    def __init__(self, prefixes: np.ndarray, mantissas: np.ndarray) -> None:
-        ends_I = np.flatnonzero(np.unpackbits(prefixes).view(bool))
-        self._prefix_I = ends_I - 1
-        self._prefix_I[1:] -= ends_I[:-1]
-        self._prefix_I[:1] += 1
-        self._bytes = len(mantissas)
-        padded = np.concatenate([mantissas, np.zeros(4, np.uint8)]).astype(np.uint32)
-        self._window = padded[:-3] << 24 | padded[1:-2] << 16 | padded[2:-1] << 8 | padded[3:]
-        self._next = self._bit = 0
+    def __init__(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        prefixes, mantissas = zip(*parts, strict=True)
+        self._prefix_I, self._next = _prefixes(prefixes)
+        self._end = [*self._next[1:], len(self._prefix_I)]
+        self._bit, self._bit_end = _limits([8 * len(one) for one in mantissas])
+        self._window = _windows(np.concatenate([*mantissas, np.zeros(4, np.uint8)]))
 
     @property
     def left(self) -> int:
         """Numbers that are still to be read."""
-        return len(self._prefix_I) - self._next
+        return sum(self._end) - sum(self._next)
 
-    def read(self, codes: Sequence[Code], lengths: Sequence[int]) -> list[np.ndarray]:
-        """The next streams, of these codes and lengths: int64.
+    def read(
+        self, codes: Sequence[Code], lengths: Sequence[int], totals: Sequence[int]
+    ) -> list[np.ndarray]:
+        """The next streams, of these codes and lengths: int32, or int64 where one is large.
+
+        Args:
+            codes, lengths: of the streams, those of the first record first.
+            totals: how many numbers of each record these are.
 
         Raises:
             DamagedCacheError: there are fewer numbers, or bits of them, than that.
         """
-        total = sum(lengths)
-        if total > self.left:
-            raise DamagedCacheError(f"{self.left} more packed numbers, expected {total}")
-        prefix_I = self._prefix_I[self._next : self._next + total]
-        self._next += total
-        floor_I, width_I = _floors_and_widths(prefix_I, codes, lengths)
-        number_I = floor_I + self._mantissas(width_I)
-        after = np.cumsum(lengths).tolist()
-        return [number_I[end - n : end] for end, n in zip(after, lengths, strict=True)]
+        prefix_I = self._take(totals)
+        if int(prefix_I.max(initial=0)) < _SMALL_PREFIX:
+            prefix_I = prefix_I.astype(np.int32)
+        number_I, width_I = _floors_and_widths(prefix_I, codes, lengths)
+        number_I += self._mantissas(width_I, totals)
+        return [
+            number_I[end - n : end] for end, n in zip(accumulate(lengths), lengths, strict=True)
+        ]
 
-    def _mantissas(self, width_I: np.ndarray) -> np.ndarray:
+    def _take(self, totals: Sequence[int]) -> np.ndarray:
+        """The next prefixes of each record."""
+        found = []
+        for record, total in enumerate(totals):
+            start, end = self._next[record], self._end[record]
+            if total > end - start:
+                raise DamagedCacheError(f"{end - start} more packed numbers, expected {total}")
+            found.append(self._prefix_I[start : start + total])
+            self._next[record] = start + total
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _mantissas(self, width_I: np.ndarray, totals: Sequence[int]) -> np.ndarray:
         """Each is within the 32 bits that start with the byte of its first bit."""
-        after_I = self._bit + np.cumsum(width_I)
-        start_I = after_I - width_I
-        self._bit = int(after_I[-1]) if len(after_I) else self._bit
-        if self._bytes * 8 < self._bit or int(width_I.max(initial=0)) > _WINDOW - 8:
-            raise DamagedCacheError(
-                f"{self._bytes} bytes of packed numbers, expected {-(-self._bit // 8)}"
-            )
-        shift_I = _WINDOW - (start_I & 7) - width_I
-        found_I = self._window[start_I >> 3].astype(np.int64) >> shift_I
-        mantissa_I: np.ndarray = found_I & ((1 << width_I) - 1)
-        return mantissa_I
+        widest = int(width_I.max(initial=0))
+        if widest > _WINDOW - 8:
+            raise DamagedCacheError(f"a packed number of {widest} bits")
+        most = self._bit_end[-1] + widest * len(width_I)
+        start_I = width_I.cumsum(dtype=np.int32 if most < 1 << 31 else np.int64)
+        bits = [int(start_I[end - 1]) if end else 0 for end in accumulate(totals)]
+        start_I -= width_I.astype(start_I.dtype, copy=False)
+        start_I += self._skip(bits, totals)
+        # What stands before a mantissa is shifted out to the left, what stands behind to the
+        # right; a shift by all 32 bits leaves 0, as numpy has it.
+        mantissa_I = self._window.take(start_I >> 3)
+        mantissa_I <<= (start_I & 7).astype(np.int32, copy=False).view(np.uint32)
+        mantissa_I >>= (_WINDOW - width_I).astype(np.int32, copy=False).view(np.uint32)
+        found_I: np.ndarray = mantissa_I.view(np.int32)
+        return found_I
+
+    def _skip(self, bits: Sequence[int], totals: Sequence[int]) -> np.ndarray | int:
+        """Go on behind these mantissas; by how much their places are off.
+
+        Args:
+            bits: that they take, of each record and those before it.
+            totals: how many there are of each record.
+        """
+        off, before = [], 0
+        for record, after in enumerate(bits):
+            off.append(self._bit[record] - before)
+            self._bit[record] += after - before
+            if self._bit[record] > self._bit_end[record]:
+                start = self._bit_end[record - 1] if record else 0
+                there, asked = (one[record] - start for one in (self._bit_end, self._bit))
+                raise DamagedCacheError(
+                    f"{there // 8} bytes of packed numbers, expected {-(-asked // 8)}"
+                )
+            before = after
+        return off[0] if len(off) == 1 else np.repeat(off, totals)
+
+
+def _prefixes(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, list[int]]:
+    """Prefixes of all records, and which is the first of each."""
+    joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    (ends_I,) = np.unpackbits(joined).view(bool).nonzero()
+    prefix_I = ends_I - 1
+    prefix_I[1:] -= ends_I[:-1]
+    bits, _ = _limits([8 * len(one) for one in parts])
+    first = [0, *(ends_I.searchsorted(bits[1:]).tolist() if len(parts) > 1 else [])]
+    for at, bit, after in zip(first, bits, [*first[1:], len(ends_I)], strict=True):
+        if at < after:  # zeros that fill up the bytes of the record before are no prefix
+            prefix_I[at] = ends_I[at] - bit
+    return prefix_I, first
+
+
+def _limits(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Where each begins and ends that follows another."""
+    ends = list(accumulate(lengths))
+    return [0, *ends[:-1]], ends
+
+
+def _windows(bytes_I: np.ndarray) -> np.ndarray:
+    """uint32: the four bytes from each byte on as one number, of all but the last three."""
+    found_I = bytes_I[:-3].astype(np.uint32)
+    for after in (1, 2, 3):
+        found_I <<= np.uint32(8)
+        found_I |= bytes_I[after : len(bytes_I) - 3 + after]
+    return found_I
 
 
 def _floor_and_width(prefix: np.ndarray, code: Code) -> tuple[np.ndarray, np.ndarray | int]:

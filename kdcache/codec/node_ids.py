@@ -6,7 +6,7 @@ none before), in which a slot's own place comes first; an id that is not in the 
 an id of an even frame is. That is one more than the id, as −1 is an id too.
 
 Shapes: N nodes, K more classes; the arrays of nodes have one more row, −1, for the neighbour that
-does not exist. I nodes of odd frames.
+does not exist. I nodes of odd or of even frames, J = I·K.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ def visit_ids(coder: Coder, windows: Windows, ids_NK: np.ndarray) -> None:
     if not ids_NK.shape[1]:
         return
     even, odd = windows.even, windows.odd
-    ids_NK[even] = _called(coder, _EVEN, ids_NK[even] + 1) - 1
+    ids_NK[even] = _called(coder, windows.base_N[even] + _EVEN, ids_NK[even] + 1) - 1
     # The node before has the smaller index, and one that does not exist has the largest.
     near_IK = ids_NK[np.minimum(windows.before_N, windows.after_N)[odd]]
-    place_IK = _called(coder, _ODD, _places(ids_NK[odd], near_IK))
+    place_IK = _called(coder, windows.base_N[odd] + _ODD, _places(ids_NK[odd], near_IK))
     ids_NK[odd] = _ids(place_IK, near_IK)
     if int(ids_NK.max(initial=0)) >= _LARGEST:
         raise DamagedCacheError(f"a class id of {int(ids_NK.max()):,}")
 
 
-def _called(coder: Coder, context: int, numbers: np.ndarray) -> np.ndarray:
-    contexts = np.full(numbers.size, context, np.uint8)
-    return coder(contexts, numbers.reshape(-1)).reshape(numbers.shape)
+def _called(coder: Coder, context_I: np.ndarray, number_IK: np.ndarray) -> np.ndarray:
+    context_J = np.repeat(context_I, number_IK.shape[1])
+    return coder(context_J, number_IK.reshape(-1)).reshape(number_IK.shape)
 
 
 def _places(ids_IK: np.ndarray, near_IK: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ within h of that. One of code 0 has √p ≤ h, and is decoded as some probabili
 Let s be the sum of these and m the largest of them. The likeliest class is decoded as
 max(1 − s, m), and all are divided by the sum, max(1, s + m).
 
-Shapes: N nodes, C classes.
+Shapes: N nodes of all lattices, C classes, B lattices.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ class NodeCodes(NamedTuple):
         lead_N: int32 (N+1), the likeliest class; −1 in the last.
         codes_NC: int32 (N+1, C), from 0 to n, which is that of a lead; −1 in the last.
         there_NC: bool (N, C), classes of some probability.
-        floors: uint8 (3,), what code 0 of each kind stands for: f is 2^(−f/8)·h².
+        floors: (B, 3) from 0 to 255, what code 0 of each kind stands for: f is 2^(−f/8)·h².
+        nodes: N of each lattice; together they have all nodes.
     """
 
     lead_N: np.ndarray
     codes_NC: np.ndarray
     there_NC: np.ndarray
     floors: np.ndarray
+    nodes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,12 @@ class NodeScale:
         lead_N[:-1] = logp_NC.argmax(-1)
         codes_NC[np.arange(len(p_NC)), lead_N[:-1]] = self.steps
         floors = self._floors(p_NC, there_NC & (codes_NC[:-1] == 0))
-        return NodeCodes(lead_N, codes_NC, there_NC, floors)
+        return NodeCodes(lead_N, codes_NC, there_NC, floors[None], (len(p_NC),))
 
     def logp(self, codes: NodeCodes) -> np.ndarray:
         """float32 (N, C), normalised."""
         floors = 2.0 ** (codes.floors / -8.0) / (4 * self.steps**2)
-        p_of = np.concatenate([self._even, floors, [0.0]])
+        p_of = np.concatenate([self._even, floors.reshape(-1), [0.0]])
         index_NC = self._index(codes)
         p_NC = p_of.take(index_NC)
         others_N, largest_N = _sum_and_max(p_NC)
@@ -109,12 +111,14 @@ class NodeScale:
         return floors
 
     def _index(self, codes: NodeCodes) -> np.ndarray:
-        """Places in a table of the even steps, the three floors, and nothing, as of leads."""
+        """Places in a table of the even steps, all lattices' floors, and nothing, as of leads."""
         index_NC = codes.codes_NC[:-1].copy()
+        first_B = np.arange(len(codes.nodes), dtype=np.int32) * len(KINDS) + self.steps + 1
+        floor_N1 = first_B.repeat(codes.nodes)[:, None]
+        little_NC = index_NC == 0
         for kind, classes in enumerate(KINDS):
-            part_NC = index_NC[:, classes]
-            part_NC[part_NC == 0] = self.steps + 1 + kind
-        nothing = self.steps + 1 + len(KINDS)
+            np.copyto(index_NC[:, classes], floor_N1 + kind, where=little_NC[:, classes])
+        nothing = self.steps + 1 + codes.floors.size
         index_NC[~codes.there_NC] = nothing
         index_NC[np.arange(len(index_NC)), codes.lead_N[:-1]] = nothing
         return index_NC

@@ -66,21 +66,23 @@ def visit(
     Raises:
         DamagedCacheError: the numbers that were read are none of a lattice.
     """
-    even, odd, before_N, after_N = windows
+    even, odd, before_N, after_N, base_N = windows
     classes = codes_NC.shape[1]
     nowhere = np.full(len(even), len(before_N))
-    _leads(coder, even, (nowhere, nowhere), lead_N, _LEADS_EVEN, classes)
-    _leads(coder, odd, (before_N[odd], after_N[odd]), lead_N, _LEADS_ODD, classes)
+    _leads(coder, even, (nowhere, nowhere), lead_N, base_N[even] + _LEADS_EVEN, classes)
+    _leads(coder, odd, (before_N[odd], after_N[odd]), lead_N, base_N[odd] + _LEADS_ODD, classes)
     leads_NC = lead_N[:, None] == np.arange(classes, dtype=np.int32)
     asked_NC = there_NC & ~leads_NC[:-1]
     if np.count_nonzero(there_NC) - np.count_nonzero(asked_NC) < len(before_N):
         raise DamagedCacheError("a node's likeliest class has no probability")
     codes_NC[leads_NC] = steps
     leads = leads_NC.view(np.uint8)
-    context = leads.take(before_N[even], 0) + leads.take(after_N[even], 0) + np.uint8(_CODES_EVEN)
+    context = leads.take(before_N[even], 0) + leads.take(after_N[even], 0)
+    context += (base_N[even] + _CODES_EVEN)[:, None]
     _codes(coder, even, context, asked_NC, codes_NC, steps)
     before_IC, after_IC = (codes_NC.take(nodes[odd], 0) for nodes in (before_N, after_N))
     context = _sizes(before_IC, after_IC, steps)
+    context += base_N[odd][:, None]
     _codes(coder, odd, context, asked_NC, codes_NC, steps)
 
 
@@ -89,13 +91,13 @@ def _leads(
     nodes_I: np.ndarray,
     beside: tuple[np.ndarray, np.ndarray],
     lead_N: np.ndarray,
-    otherwise: int,
+    context_I: np.ndarray,
     classes: int,
 ) -> None:
-    """Leads of some nodes; ``otherwise`` is the context where no two neighbours are alike."""
+    """Leads of some nodes, of these contexts where no two neighbours are alike."""
     first_I, second_I = (lead_N[nodes] for nodes in beside)
     alike_I = (first_I == second_I) & (first_I >= 0)
-    context_I = np.where(alike_I, np.uint8(_LEADS_ALIKE), np.uint8(otherwise))
+    context_I[alike_I] += _LEADS_ALIKE - _LEADS_ODD
     first_I = np.where(first_I < 0, second_I, first_I).clip(0)
     second_I = np.where(second_I < 0, first_I, second_I)
     rank_I = coder(context_I, _rank(lead_N[nodes_I], first_I, second_I))

@@ -17,7 +17,7 @@ but the likeliest of each, L rows whose likeliest class has a code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from kdcache.codec.records import PosteriorRecord
 from kdcache.codec.scale import CountScale, RootScale
 from kdcache.codec.streams import Rows, pack_rows, unpack_rows
 from kdcache.codec.tail import TailModel, parse_tail
+from kdcache.codec.unpadded import Unpadded
 from kdcache.errors import ConfigError, DamagedCacheError, TeacherOutputError
 
 if TYPE_CHECKING:
@@ -86,6 +87,18 @@ class RaggedPosteriorCodec:
         Raises:
             DamagedCacheError: the bytes are no such column.
         """
+        rows = self.unpack(columns)
+        logp_NC = np.empty((len(rows.count_N), rows.kept + 1), np.float32)
+        ids_NK = np.empty((len(rows.count_N), rows.kept), np.int32)
+        rows.write(logp_NC, ids_NK)
+        return PosteriorRecord(logp_NC, ids_NK, rows.tail)
+
+    def unpack(self, columns: Mapping[str, np.ndarray]) -> Unpadded:
+        """The same, each row as wide as it is.
+
+        Raises:
+            DamagedCacheError: the bytes are no such column.
+        """
         rows = unpack_rows(columns["packed"])
         p_M, rest_N = self._probability(rows.code_M), self._probability(rows.rest_N)
         others_N, coded_N = _others(rows, p_M, rest_N)
@@ -96,10 +109,12 @@ class RaggedPosteriorCodec:
         log_sum_N = np.log(lead_N + others_N)
         with np.errstate(divide="ignore"):
             lead_N, rest_N = np.log(lead_N) - log_sum_N, np.log(rest_N) - log_sum_N
-        id_M, code_M = _by_probability(rows)
-        logp_M = self._logp[code_M] - log_sum_N[rows.row_M]
+        order_M = _order(rows.row_M, _LARGEST_CODE - rows.code_M)
+        logp_M = (self._logp[rows.code_M[order_M]] - log_sum_N[rows.row_M]).astype(np.float32)
         tail = self.tail if isinstance(self.tail, TailModel) else None
-        return replace(_pad(rows, id_M, (lead_N, logp_M, rest_N)), tail=tail)
+        return Unpadded(
+            rows.count_N, rows.first_N, lead_N, rest_N, rows.row_M, rows.id_M[order_M], logp_M, tail
+        )
 
     def error_bound(self, record: Record) -> np.ndarray:
         """float32 (N, K+1)."""
@@ -213,38 +228,6 @@ def _others(rows: Rows, p_M: np.ndarray, rest_N: np.ndarray) -> tuple[np.ndarray
     """
     others_N = rest_N + np.bincount(rows.row_M, p_M, len(rest_N))
     return others_N, (others_N > 0.5) & (rows.count_N > 0)
-
-
-def _pad(
-    rows: Rows, id_M: np.ndarray, logp: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> PosteriorRecord:
-    """Rows by decreasing probability, each padded to the widest.
-
-    Args:
-        rows: of which the counts and likeliest classes are used.
-        id_M: of the other classes, each row's by decreasing probability.
-        logp: of the likeliest (N,), of the others (M,), of the rest (N,).
-    """
-    length, kept = len(rows.count_N), int(rows.count_N.max(initial=0))
-    logp_NC = np.full((length, kept + 1), -np.inf, np.float32)
-    ids_NK = np.full((length, kept), -1, np.int32)
-    lead_N, logp_M, logp_NC[:, -1] = logp
-    if kept:
-        logp_NC[:, 0] = lead_N
-        ids_NK[:, 0] = np.where(rows.count_N > 0, rows.first_N, -1)
-        more_N = np.maximum(rows.count_N - 1, 0)
-        # Where the second class of each row goes, less how many come before it in the list.
-        place_N = np.arange(length) * kept + 1 + more_N - np.cumsum(more_N)
-        place_M = np.arange(len(id_M)) + np.repeat(place_N, more_N)
-        ids_NK.reshape(-1)[place_M] = id_M
-        logp_NC.reshape(-1)[place_M + rows.row_M] = logp_M
-    return PosteriorRecord(logp_NC, ids_NK)
-
-
-def _by_probability(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and codes of the others, in each row by decreasing code and increasing id."""
-    order_M = _order(rows.row_M, _LARGEST_CODE - rows.code_M)
-    return rows.id_M[order_M], rows.code_M[order_M]
 
 
 def _bound(

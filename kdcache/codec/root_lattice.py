@@ -18,7 +18,7 @@ classes of a node.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -37,14 +37,36 @@ from kdcache.codec.windows import Windows
 from kdcache.errors import DamagedCacheError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from kdcache.codec.records import Record
 
 _MOST_CLASSES = 1 << 28
 """Of all nodes; more is a damaged header."""
 
+_TOGETHER = 256 // CONTEXTS
+"""Lattices whose contexts fit into a byte; more at a time would not be faster."""
+
 _NO_NUMBERS = np.zeros(0, np.int64)
+
+
+class _Head(NamedTuple):
+    """Sizes of a lattice, and where its streams begin."""
+
+    frames: int
+    width: int
+    kept: int
+    flips: int
+    floors: list[int]
+    at: int
+
+    @property
+    def nodes(self) -> int:
+        return self.frames * self.width
+
+    @property
+    def classes(self) -> int:
+        return self.kept + SPECIAL_CLASSES
 
 
 @dataclass(frozen=True)
@@ -95,21 +117,23 @@ class RootLatticeCodec:
         Raises:
             DamagedCacheError: the bytes are no such columns.
         """
-        packed, cursor = columns["packed"], Cursor(columns["packed"])
-        frames, width, kept, flips = (cursor.varint() for _ in range(4))
-        if frames * max(width, 1) * (kept + SPECIAL_CLASSES) > _MOST_CLASSES:
-            raise DamagedCacheError(f"a lattice of {frames:,} × {width:,} nodes, {kept:,} classes")
-        floors = np.array([cursor.byte() for _ in KINDS])
-        starts_T = unpack_starts(columns["starts"], frames) if "starts" in columns else None
-        reader = Reader(packed[cursor.at :], CONTEXTS)
-        codes, ids_NK = self._read(reader, _or_zeros(starts_T, frames), (width, kept, flips))
-        return LatticeRecord(
-            NodeScale(self.steps)
-            .logp(codes._replace(floors=floors))
-            .reshape(frames, width, kept + SPECIAL_CLASSES),
-            ids_NK.astype(np.int32).reshape(frames, width, kept),
-            starts_T,
-        )
+        (record,) = self.decode_all([columns])
+        return record
+
+    def decode_all(self, parts: Sequence[Mapping[str, np.ndarray]]) -> list[LatticeRecord]:
+        """The same of several utterances: together they take little longer than one.
+
+        Raises:
+            DamagedCacheError: the bytes of one are no such columns.
+        """
+        found: list[LatticeRecord] = []
+        start = 0
+        heads = [_read_head(columns["packed"]) for columns in parts]
+        while start < len(parts):
+            end = start + _alike(heads[start : start + _TOGETHER])
+            found += self._decode(parts[start:end], heads[start:end])
+            start = end
+        return found
 
     def error_bound(self, record: Record) -> np.ndarray:
         """float32 (T, S, 3+K)."""
@@ -132,23 +156,82 @@ class RootLatticeCodec:
         packed = sizes + codes.floors.tobytes() + writer.to_bytes()
         return np.frombuffer(packed, np.uint8).copy()
 
-    def _read(
-        self, reader: Reader, starts_T: np.ndarray, sizes: tuple[int, int, int]
-    ) -> tuple[NodeCodes, np.ndarray]:
-        """Codes without floors, and ids (N, K)."""
-        width, kept, flips = sizes
-        windows, there_NC = Windows.of(starts_T, width), _usual(starts_T, width, kept)
-        at = np.cumsum(reader(np.zeros(flips, np.uint8), _NO_NUMBERS) + 1) - 1
+    def _decode(
+        self, parts: Sequence[Mapping[str, np.ndarray]], heads: Sequence[_Head]
+    ) -> Iterator[LatticeRecord]:
+        """Lattices of one number of classes, at most ``_TOGETHER``."""
+        pairs = list(zip(parts, heads, strict=True))
+        starts = [
+            unpack_starts(columns["starts"], head.frames) if "starts" in columns else None
+            for columns, head in pairs
+        ]
+        reader = Reader([columns["packed"][head.at :] for columns, head in pairs], CONTEXTS)
+        codes, ids_NK = _read(
+            reader,
+            [_or_zeros(*pair) for pair in zip(starts, (h.frames for h in heads), strict=True)],
+            heads,
+            self.steps,
+        )
+        logp_NC, ids_NK = NodeScale(self.steps).logp(codes), ids_NK.astype(np.int32, copy=False)
+        at = 0
+        for head, starts_T in zip(heads, starts, strict=True):
+            nodes, shape = slice(at, at + head.nodes), (head.frames, head.width)
+            yield LatticeRecord(
+                logp_NC[nodes].reshape(*shape, head.classes),
+                ids_NK[nodes].reshape(*shape, head.kept),
+                starts_T,
+            )
+            at += head.nodes
+
+
+def _read_head(packed: np.ndarray) -> _Head:
+    cursor = Cursor(packed)
+    frames, width, kept, flips = (cursor.varint() for _ in range(4))
+    floors = [cursor.byte() for _ in KINDS]
+    head = _Head(frames, width, kept, flips, floors, cursor.at)
+    if head.frames * max(head.width, 1) * head.classes > _MOST_CLASSES:
+        raise DamagedCacheError(
+            f"a lattice of {head.frames:,} × {head.width:,} nodes, {head.kept:,} classes"
+        )
+    return head
+
+
+def _alike(heads: Sequence[_Head]) -> int:
+    """How many of the first have as many classes as the first."""
+    others = (i for i, head in enumerate(heads) if head.kept != heads[0].kept)
+    return next(others, len(heads))
+
+
+def _read(
+    reader: Reader, starts: Sequence[np.ndarray], heads: Sequence[_Head], steps: int
+) -> tuple[NodeCodes, np.ndarray]:
+    """Codes and ids (N, K) of lattices, one after the other."""
+    pairs = list(zip(starts, heads, strict=True))
+    windows = Windows.joined([Windows.of(s, head.width) for s, head in pairs], CONTEXTS)
+    usual = [_usual(s, head.width, head.kept) for s, head in pairs]
+    _flip(reader, usual, [head.flips for head in heads])
+    there_NC = np.concatenate(usual)
+    codes_NC = _with_none(np.zeros(there_NC.shape, np.int32))
+    lead_N = np.full(len(codes_NC), -1, np.int32)
+    visit(reader, windows, lead_N, codes_NC, there_NC, steps)
+    ids_NK = _with_none(np.zeros((len(there_NC), heads[0].kept), np.int32))
+    visit_ids(reader, windows, ids_NK)
+    reader.close()
+    floors, nodes = np.array([head.floors for head in heads]), tuple(h.nodes for h in heads)
+    return NodeCodes(lead_N, codes_NC, there_NC, floors, nodes), ids_NK[:-1]
+
+
+def _flip(reader: Reader, usual: Sequence[np.ndarray], flips: Sequence[int]) -> None:
+    """Classes whose probability is zero where it is not usual, or the reverse; in place."""
+    if not any(flips):
+        return
+    bases = np.arange(len(flips), dtype=np.uint8) * np.uint8(CONTEXTS)
+    skipped = reader(np.repeat(bases, flips), _NO_NUMBERS)
+    for there_NC, part in zip(usual, np.split(skipped, np.cumsum(flips[:-1])), strict=True):
+        at = np.cumsum(part + 1) - 1
         if len(at) and int(at[-1]) >= there_NC.size:
             raise DamagedCacheError("a class without probability is in none of the nodes")
         there_NC.reshape(-1)[at] ^= True
-        codes_NC = _with_none(np.zeros(there_NC.shape, np.int32))
-        lead_N = np.full(len(codes_NC), -1, np.int32)
-        visit(reader, windows, lead_N, codes_NC, there_NC, self.steps)
-        ids_NK = _with_none(np.zeros((len(there_NC), kept), np.int32))
-        visit_ids(reader, windows, ids_NK)
-        reader.close()
-        return NodeCodes(lead_N, codes_NC, there_NC, _NO_NUMBERS), ids_NK[:-1]
 
 
 def _rows(record: LatticeRecord) -> np.ndarray:

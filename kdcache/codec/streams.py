@@ -118,7 +118,7 @@ def _read_streams(head: np.void, body: np.ndarray) -> list[np.ndarray]:
     middle = int(head["prefix_bytes"])
     found = golomb.decode(body[:middle], body[middle:], codes, [lengths[i] for i in there])
     shifted = dict(zip(there, found, strict=True))
-    lowest = head["lowest"].astype(np.int64)
+    lowest = head["lowest"].tolist()
     return [
         shifted[i] + lowest[i] if i in shifted else np.full(length, lowest[i])
         for i, length in enumerate(lengths)

@@ -5,9 +5,12 @@ Shapes: T encoder frames, S columns of a frame's window, N = T·S nodes, frame b
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Windows(NamedTuple):
@@ -17,12 +20,15 @@ class Windows(NamedTuple):
         even, odd: int64, the nodes of frames 0, 2, … and of frames 1, 3, ….
         before_N, after_N: int64, the node of the same column a frame earlier and later; N where
             the window there does not reach.
+        base_N: uint8, what is added to the contexts of each node: where lattices are read
+            together, those of each are others.
     """
 
     even: np.ndarray
     odd: np.ndarray
     before_N: np.ndarray
     after_N: np.ndarray
+    base_N: np.ndarray
 
     @classmethod
     def of(cls, starts_T: np.ndarray, width: int) -> Windows:
@@ -38,4 +44,33 @@ class Windows(NamedTuple):
         after_N = np.full(nodes + 1, nodes)
         after_N[before_N] = np.arange(nodes)
         index_TS = np.arange(nodes).reshape(frames, width)
-        return cls(index_TS[::2].reshape(-1), index_TS[1::2].reshape(-1), before_N, after_N[:nodes])
+        even, odd = index_TS[::2].reshape(-1), index_TS[1::2].reshape(-1)
+        return cls(even, odd, before_N, after_N[:nodes], np.zeros(nodes, np.uint8))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Windows], contexts: int) -> Windows:
+        """Of lattices whose nodes follow one another, each of so many contexts."""
+        if len(parts) == 1:
+            return parts[0]
+        nodes = [len(part.before_N) for part in parts]
+        total, starts = sum(nodes), np.cumsum([0, *nodes[:-1]]).tolist()
+        pairs = list(zip(parts, starts, strict=True))
+        before_N, after_N = (
+            np.concatenate([_moved(part[side], start, total) for part, start in pairs])
+            for side in (_BEFORE, _AFTER)
+        )
+        return cls(
+            np.concatenate([part.even + start for part, start in pairs]),
+            np.concatenate([part.odd + start for part, start in pairs]),
+            before_N,
+            after_N,
+            np.repeat(np.arange(len(parts), dtype=np.uint8) * np.uint8(contexts), nodes),
+        )
+
+
+_BEFORE, _AFTER = Windows._fields.index("before_N"), Windows._fields.index("after_N")
+
+
+def _moved(beside_N: np.ndarray, start: int, total: int) -> np.ndarray:
+    """Neighbours in the nodes of all lattices, ``total`` where there is none."""
+    return np.where(beside_N == len(beside_N), total, beside_N + start)

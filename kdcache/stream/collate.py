@@ -106,8 +106,13 @@ def _collate_posteriors(records: Sequence[PosteriorRecord]) -> PosteriorBatch:
     logp, lengths = torch.cat([kept, rest], dim=-1), _lengths(values)
     padding = torch.arange(logp.shape[1]) >= lengths[:, None]
     logp.masked_fill_(padding[..., None], 0.0)
-    tail = None if records[0].tail is None else _table(records[0].tail)
+    tail = tail_table(records[0].tail)
     return PosteriorBatch(logp, _pad(ids, -1).long(), lengths, tail)
+
+
+def tail_table(tail: TailModel | None) -> TailTable | None:
+    """A model of the rest, as batches have it."""
+    return None if tail is None else _table(tail)
 
 
 @lru_cache(maxsize=8)

@@ -2,8 +2,10 @@
 
 Most codecs decode each row of classes by itself. Then codes can be padded first, where they
 are bytes, and looked up in one go: no array of an utterance is made in float, only to be
-copied into the batch. What comes out equals, bit for bit, decoding one by one and padding
-(``kdcache.stream.collate.collate_records``), which is what other codecs get.
+copied into the batch. Rows of different lengths are written once, where they are to stay, and
+lattices of which each node is told by its neighbours are unpacked together. What comes out
+equals, bit for bit, decoding one by one and padding (``kdcache.stream.collate.collate_records``),
+which is what other codecs get.
 
 Shapes as in ``kdcache.batch``.
 """
@@ -17,10 +19,17 @@ import torch
 from torch import Tensor
 
 from kdcache.batch import LatticeBatch, PosteriorBatch, VectorBatch
-from kdcache.codec import Fp16VectorCodec, Int8VectorCodec, LatticeCodec, PosteriorCodec
+from kdcache.codec import (
+    Fp16VectorCodec,
+    Int8VectorCodec,
+    LatticeCodec,
+    PosteriorCodec,
+    RaggedPosteriorCodec,
+    RootLatticeCodec,
+)
 from kdcache.codec.ids import ABSENT, unpack_ids_into
 from kdcache.codec.starts import unpack_starts
-from kdcache.stream.collate import collate_records
+from kdcache.stream.collate import collate_records, tail_table
 from kdcache.stream.pad import clear_padding, pad
 
 if TYPE_CHECKING:
@@ -52,6 +61,10 @@ def collate_packed(
         return _int8_vectors(parts, empty)
     if isinstance(codec, Fp16VectorCodec):
         return _fp16_vectors(parts, empty)
+    if isinstance(codec, RaggedPosteriorCodec):
+        return _ragged_posteriors(codec, parts, empty)
+    if isinstance(codec, RootLatticeCodec):
+        return collate_records(codec.decode_all(parts))
     return collate_records([codec.decode(columns) for columns in parts])
 
 
@@ -65,6 +78,26 @@ def _posteriors(codec: PosteriorCodec, parts: Sequence[Columns], empty: Allocate
     logp_BNC = _logp(codec.quantiser, codes, 1, empty)
     ids_BNK = _ids([columns["ids"] for columns in parts], empty)
     return PosteriorBatch(logp_BNC, ids_BNK, _lengths(codes))
+
+
+def _ragged_posteriors(
+    codec: RaggedPosteriorCodec, parts: Sequence[Columns], empty: Allocate
+) -> PosteriorBatch:
+    """Rows come into the batch once its width is known, and nowhere else before."""
+    found = [codec.unpack(columns) for columns in parts]
+    lengths, kept = [len(one.count_N) for one in found], max(one.kept for one in found)
+    logp_BNC = empty((len(found), max(lengths), kept + 1), np.float32)
+    ids_BNK = empty((len(found), max(lengths), kept), np.int64)
+    for one, length, logp_NC, ids_NK in zip(found, lengths, logp_BNC, ids_BNK, strict=True):
+        one.write(logp_NC[:length], ids_NK[:length])
+        logp_NC[length:] = 0.0
+        ids_NK[length:] = -1
+    return PosteriorBatch(
+        torch.from_numpy(logp_BNC),
+        torch.from_numpy(ids_BNK),
+        torch.tensor(lengths, dtype=torch.int64),
+        tail_table(found[0].tail),
+    )
 
 
 def _lattices(codec: LatticeCodec, parts: Sequence[Columns], empty: Allocate) -> LatticeBatch:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdcache.codec import PosteriorRecord, make_codec
+from kdcache.codec import PosteriorRecord, TailModel, make_codec
 from kdcache.codec.records import LatticeRecord
 from kdcache.stream.collate import collate_records
 from kdcache.stream.packed import collate_packed
@@ -49,7 +49,7 @@ def assert_same(kind: str, settings: dict[str, object], sample: list[object]) ->
             assert one.dtype == other.dtype, item.name
             assert torch.equal(one, other), item.name
         else:
-            assert one is other is None, item.name
+            assert one is other, item.name
 
 
 @pytest.mark.parametrize(("kind", "settings"), CODECS)
@@ -63,10 +63,16 @@ def test_at_once_is_one_by_one(kind: str, settings: dict[str, object], data: st.
     assert_same(kind, settings, sample)
 
 
-@pytest.mark.parametrize("name", ["log8", "root"])
+@pytest.mark.parametrize("name", ["log8", "root", "count"])
 @given(sample=st.lists(ragged_posteriors(), min_size=1, max_size=3))
 def test_rows_that_keep_fewer(name: str, sample: list[PosteriorRecord]) -> None:
     assert_same("posterior", {"name": name}, list(sample))
+
+
+@given(sample=st.lists(ragged_posteriors(), min_size=1, max_size=3))
+def test_rows_with_a_model_of_the_rest(sample: list[PosteriorRecord]) -> None:
+    tail = TailModel.from_weights(np.ones((1, 300)), np.zeros(300, np.int64), "prior")
+    assert_same("posterior", {"name": "root", "tail": tail.to_dict()}, list(sample))
 
 
 def test_bands_beside_whole_lattices() -> None:

@@ -38,10 +38,41 @@ def as_calls(lists: list[list[tuple[int, int]]]) -> list[tuple[np.ndarray, np.nd
 @given(NUMBERS, NUMBERS)
 def test_numbers_come_back(one: list[tuple[int, int]], two: list[tuple[int, int]]) -> None:
     calls = as_calls([one, two])
-    reader = Reader(written(calls), CONTEXTS)
+    reader = Reader([written(calls)], CONTEXTS)
     for context, numbers in calls:
         assert np.array_equal(reader(context, np.zeros(0, np.int64)), numbers)
     reader.close()
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=5))
+def test_records_are_read_together(
+    records: list[tuple[list[tuple[int, int]], list[tuple[int, int]]]],
+) -> None:
+    calls = [as_calls(list(pair)) for pair in records]
+    reader = Reader([written(one) for one in calls], CONTEXTS)
+    for call in range(2):
+        contexts = [one[call][0] + np.uint8(i * CONTEXTS) for i, one in enumerate(calls)]
+        found = reader(np.concatenate(contexts), np.zeros(0, np.int64))
+        assert np.array_equal(found, np.concatenate([one[call][1] for one in calls]))
+    reader.close()
+
+
+def test_what_one_of_the_records_lacks_the_next_does_not_give() -> None:
+    one = (np.zeros(40, np.uint8), np.arange(40) * 3)
+    packed = written([one], 1)
+    both = np.concatenate([one[0], one[0] + np.uint8(1)])
+    assert np.array_equal(
+        Reader([packed, packed], 1)(both, one[1]), np.concatenate([one[1], one[1]])
+    )
+    with pytest.raises(DamagedCacheError, match="bytes of packed numbers"):
+        Reader([packed[:-4], packed], 1)(both, one[1])
+    with pytest.raises(DamagedCacheError, match="40 more packed numbers, expected 41"):
+        Reader([packed, packed], 1)(np.append(both, np.uint8(0)), one[1])
+    reader = Reader([packed, packed], 1)
+    reader(both[40:], one[1])
+    with pytest.raises(DamagedCacheError, match="40 packed numbers too many"):
+        reader.close()
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.02, 0.1, 0.9, 6.0])
@@ -77,8 +108,8 @@ def test_numbers_that_do_not_fit_the_calls_are_damage() -> None:
     context, none = np.zeros(50, np.uint8), np.zeros(0, np.int64)
     packed = written([(context, np.arange(50) + 1)], 1)
     with pytest.raises(DamagedCacheError, match="50 more packed numbers, expected 60"):
-        Reader(packed, 1)(np.zeros(60, np.uint8), none)
-    reader = Reader(packed, 1)
+        Reader([packed], 1)(np.zeros(60, np.uint8), none)
+    reader = Reader([packed], 1)
     reader(context[:49], none)
     with pytest.raises(DamagedCacheError, match="1 packed numbers too many"):
         reader.close()
@@ -90,17 +121,17 @@ def test_runs_beyond_the_numbers_are_damage() -> None:
     packed = written([(numbers.astype(np.uint8) * 0, numbers)], 1)
     assert packed[0] & 64
     with pytest.raises(DamagedCacheError, match="runs of 901 numbers, expected 800"):
-        Reader(packed, 1)(np.zeros(800, np.uint8), np.zeros(0, np.int64))
+        Reader([packed], 1)(np.zeros(800, np.uint8), np.zeros(0, np.int64))
 
 
 def test_a_reader_takes_streams_some_at_a_time() -> None:
     streams = [np.arange(7), np.arange(30) % 4, np.array([900, 0])]
     codes = [golomb.best_code(stream) for stream in streams]
     packed = [np.frombuffer(part, np.uint8) for part in golomb.encode(streams, codes)]
-    reader = golomb.Reader(*packed)
-    first = reader.read(codes[:1], [7])
-    second = reader.read(codes[1:], [30, 2])
+    reader = golomb.Reader([packed])
+    first = reader.read(codes[:1], [7], [7])
+    second = reader.read(codes[1:], [30, 2], [32])
     assert [x.tolist() for x in (*first, *second)] == [s.tolist() for s in streams]
     assert reader.left == 0
     with pytest.raises(DamagedCacheError, match="0 more packed numbers, expected 1"):
-        reader.read(codes[:1], [1])
+        reader.read(codes[:1], [1], [1])

@@ -31,7 +31,30 @@ def test_neighbours_are_the_same_column_a_frame_away(steps: list[int], width: in
 
 @pytest.mark.parametrize("width", [0, 3])
 def test_no_frames_have_no_neighbours(width: int) -> None:
-    assert [len(part) for part in Windows.of(np.zeros(0, np.int32), width)] == [0, 0, 0, 0]
+    assert [len(part) for part in Windows.of(np.zeros(0, np.int32), width)] == [0] * 5
+
+
+@given(st.lists(st.tuples(STEPS, st.integers(1, 4)), min_size=1, max_size=4))
+def test_lattices_that_follow_one_another_do_not_touch(
+    lattices: list[tuple[list[int], int]],
+) -> None:
+    parts = [Windows.of(np.cumsum([0, *steps]), width) for steps, width in lattices]
+    joined = Windows.joined(parts, 7)
+    nodes = [len(part.before_N) for part in parts]
+    for i, part in enumerate(parts):
+        start, end = sum(nodes[:i]), sum(nodes[: i + 1])
+        for beside in ("before_N", "after_N"):
+            own = [
+                sum(nodes) if n == nodes[i] else n + start for n in getattr(part, beside).tolist()
+            ]
+            assert getattr(joined, beside)[start:end].tolist() == own
+        assert joined.base_N[start:end].tolist() == [7 * i] * nodes[i]
+    assert joined.before_N.size == sum(nodes)
+    frame = np.concatenate(
+        [np.repeat(np.arange(len(steps) + 1), width) for steps, width in lattices]
+    )
+    assert joined.even.tolist() == np.flatnonzero(frame % 2 == 0).tolist()
+    assert joined.odd.tolist() == np.flatnonzero(frame % 2).tolist()
 
 
 @pytest.mark.parametrize("classes", [3, 4, 7])

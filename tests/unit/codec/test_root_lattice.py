@@ -9,6 +9,7 @@ from kdcache.codec import LatticeRecord, make_codec
 from kdcache.codec.divergence import divergence
 from kdcache.codec.lattice import LatticeCodec
 from kdcache.codec.node_scale import NodeScale
+from kdcache.codec.root_lattice import RootLatticeCodec
 from kdcache.errors import ConfigError, DamagedCacheError, TeacherOutputError
 from kdcache.testing.codec_contract import same_starts
 from kdcache.testing.records import normalise, random_band, random_lattice
@@ -150,7 +151,7 @@ def test_code_zero_stands_for_what_loses_least() -> None:
     for kind in range(3):
         for away in (-4, 4):
             floors = codes.floors.astype(np.int64)
-            floors[kind] += away
+            floors[0, kind] += away
             other = divergence(logp_NC, scale.logp(codes._replace(floors=floors))).mean()
             assert other > best
 
@@ -197,3 +198,44 @@ def test_starts_of_other_frames_are_damage() -> None:
 def test_it_is_no_codec_of_fixed_width() -> None:
     """``kdcache.stream.packed`` pads codes of those before decoding."""
     assert not isinstance(ROOT, LatticeCodec)
+
+
+def mixed(rng: np.random.Generator) -> LatticeRecord:
+    """Whole or a band, any size, with zero probabilities at times."""
+    kind = int(rng.integers(4))
+    if kind == 0:
+        return random_band(rng, kept=2)
+    if kind == 1:
+        return LatticeRecord(np.zeros((0, 4, 5), np.float32), np.zeros((0, 4, 2), np.int32))
+    record = walk(rng, int(rng.integers(1, 30)), int(rng.integers(1, 7)), 5)
+    if kind == 2:
+        record.logp_TSC[rng.random(record.logp_TSC.shape) < 0.1] = -np.inf
+        record.logp_TSC[..., 0] = 0.0
+    return record
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_many_lattices_at_once_are_each_by_itself(kept: int) -> None:
+    rng, codec = np.random.default_rng(11), RootLatticeCodec(16)
+    records = [mixed(rng) for _ in range(40)]
+    if kept == 0:  # some of another number of classes among them
+        records[5:9] = [walk(rng, 8, 3) for _ in range(4)]
+    parts = [codec.encode(record) for record in records]
+    for columns, found in zip(parts, codec.decode_all(parts), strict=True):
+        alone = codec.decode(columns)
+        assert found.logp_TSC.shape == alone.logp_TSC.shape
+        assert found.logp_TSC.tobytes() == alone.logp_TSC.tobytes()
+        assert np.array_equal(found.ids_TSK, alone.ids_TSK)
+        assert same_starts(found, alone)
+
+
+def test_damage_of_one_lattice_is_told_among_many() -> None:
+    rng, codec = np.random.default_rng(12), RootLatticeCodec(16)
+    parts = [codec.encode(walk(rng, 20, 4)) for _ in range(3)]
+    parts[1] = {**parts[1], "packed": parts[1]["packed"][:-3]}
+    with pytest.raises(DamagedCacheError):
+        codec.decode_all(parts)
+
+
+def test_no_lattices_at_all() -> None:
+    assert RootLatticeCodec().decode_all([]) == []
