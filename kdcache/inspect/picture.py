@@ -52,7 +52,7 @@ class Posteriors:
 
     Attributes:
         target: that they are of.
-        pieces: text of each class, in the order in which they are likeliest; blank first.
+        pieces: text of each class, in the order in which they appear; blank first.
         p_RT: float64, probability of each in each frame.
     """
 
@@ -150,11 +150,12 @@ def _posteriors(
 
 
 def _shown(p_TV: np.ndarray, blank: int | None) -> list[int]:
-    """Classes that matter somewhere, in the order of their highest moments, blank before all."""
+    """Classes that matter somewhere, as they first come near their highest, blank before all."""
     peak_V = p_TV.max(axis=0)
+    first_V = (p_TV >= peak_V / 2).argmax(axis=0)
     best = np.argsort(-peak_V, kind="stable")[:CLASSES]
     kept = [int(v) for v in best if peak_V[v] >= SEEN or v == best[0]]
-    return sorted(kept, key=lambda v: (v != blank, int(p_TV[:, v].argmax()), v))
+    return sorted(kept, key=lambda v: (v != blank, int(first_V[v]), v))
 
 
 def _nodes(cache: Cache, row: int, belief: Belief) -> Nodes | None:

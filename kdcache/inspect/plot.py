@@ -39,7 +39,7 @@ _WIDTHS = 9.0, 30.0  # inches, of the shortest and the longest utterances
 _INCHES_A_SECOND = 2.0
 _TICKS = 48  # labels of an axis at most
 _TEXT = 160  # characters of the transcript in the title
-_STYLE = {
+_STYLE: Any = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
@@ -61,7 +61,9 @@ def parse_format(path: Path) -> str:
     """
     ending = path.suffix.lower().removeprefix(".")
     if ending not in FORMATS:
-        raise ConfigError(f"a picture is a .png or .svg file, got {str(path)!r}: name one of these.")
+        raise ConfigError(
+            f"a picture is a .png or .svg file, got {str(path)!r}: name one of these."
+        )
     return ending
 
 
@@ -83,9 +85,9 @@ def draw(picture: Picture, form: str, sound_as: str = "spectrogram") -> bytes:
         heights = [height for height, _ in panels]
         wide = np.clip(3.0 + _INCHES_A_SECOND * picture.seconds, *_WIDTHS)
         figure = Figure(figsize=(float(wide), 1.2 + sum(heights)), layout="constrained")
-        axes = figure.subplots(
-            len(panels), 1, sharex=True, squeeze=False, height_ratios=heights
-        )[:, 0]
+        axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[
+            :, 0
+        ]
         for (_, paint), ax in zip(panels, axes, strict=True):
             paint(figure, ax)
         _finish(figure, axes, picture)
@@ -110,9 +112,7 @@ def _plain_style() -> Iterator[None]:
         yield
 
 
-def _panels(
-    picture: Picture, sound_as: str
-) -> list[tuple[float, Callable[[Figure, Axes], None]]]:
+def _panels(picture: Picture, sound_as: str) -> list[tuple[float, Callable[[Figure, Axes], None]]]:
     """Height in inches of each, and what paints it."""
     found: list[tuple[float, Callable[[Figure, Axes], None]]] = []
     shift = picture.frame_shift
@@ -137,7 +137,7 @@ def _spectrogram(figure: Figure, ax: Axes, sound: Sound) -> None:
     image = ax.imshow(
         image_MF.T, aspect="auto", origin="lower", extent=extent, cmap="magma", vmin=-RANGE, vmax=0
     )
-    figure.colorbar(image, ax=ax, label="dB below peak", pad=0.01)
+    figure.colorbar(image, ax=ax, label="power (dB re peak)", pad=0.01)
     ax.set(title="Audio: spectrogram", ylabel="frequency (kHz)")
 
 
@@ -178,7 +178,10 @@ def _nodes(figure: Figure, ax: Axes, nodes: Nodes, picture: Picture) -> None:
         extent=(0.0, frames * shift, -0.5, columns - 0.5), cmap="viridis",
         norm=LogNorm(FAINTEST, 1.0), interpolation="nearest",
     )  # fmt: skip
-    figure.colorbar(image, ax=ax, label="occupancy (share of paths)", pad=0.01, extend="min")
+    figure.colorbar(
+        image, ax=ax, label="occupancy (% of paths)", pad=0.01, extend="min",
+        format=lambda share, _: f"{100 * share:g}",
+    )  # fmt: skip
     if len(nodes.path_T2):
         seconds, rows = (nodes.path_T2[:, 0] + 0.5) * shift, nodes.path_T2[:, 1]
         ax.plot(seconds, rows, color="white", linewidth=3.2)
@@ -188,7 +191,7 @@ def _nodes(figure: Figure, ax: Axes, nodes: Nodes, picture: Picture) -> None:
     if ax.get_legend_handles_labels()[1]:
         ax.legend(loc="lower right", framealpha=0.9)
     _label_columns(ax, picture, columns)
-    ax.set(title=f"Lattice: target {_clean(nodes.target)}", ylabel="labels said")
+    ax.set(title=f"Lattice: nodes of target {_clean(nodes.target)}", ylabel="last label said")
 
 
 def _outside(nodes: Nodes) -> np.ndarray:
@@ -222,7 +225,8 @@ def _entropy(ax: Axes, picture: Picture) -> None:
             times, [top * 1.12] * len(times), "v", color=ORANGE, clip_on=False,
             label="teacher and transcript disagree",
         )  # fmt: skip
-        ax.legend(loc="upper right", framealpha=0.9)
+        # Beside the title, where it hides no mark.
+        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), frameon=False, borderaxespad=0)
     ax.set(title=f"Entropy of target {_clean(belief.frames_of or '')}", ylabel="entropy (nats)")
     ax.set_ylim(0.0, top * 1.25)
 
@@ -233,7 +237,7 @@ def _finish(figure: Figure, axes: np.ndarray, picture: Picture) -> None:
     text = _clean(picture.text)
     text = text if len(text) <= _TEXT else f"{text[: _TEXT - 1]}…"
     log_p = picture.belief.log_p_per_label
-    sure = "" if log_p is None else f"    log P(y|x) = {log_p:.3f} nats a label"
+    sure = "" if log_p is None else f"    log P(y|x) = {log_p:.3f} nats a label".replace("-", "−")
     title = f"{_clean(picture.id)}    {picture.seconds:.2f} s{sure}\n“{text}”"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
 
