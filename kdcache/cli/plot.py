@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import click
 
 from kdcache.cli.plumbing import cache_argument, example, say, sink
 
-if TYPE_CHECKING:
-    from kdcache.inspect.picture import Sound
-    from kdcache.store import Cache
-
 PATH = click.Path(path_type=Path)
-
-FULL_SCALE = 32768.0
-"""Of 16-bit samples."""
 
 
 @click.command(
@@ -53,6 +45,7 @@ def plot(
     and transcript disagree. Where there is no audio, it is left out. The same utterance gives
     the same file. Needs matplotlib: pip install 'kdcache[plot]'.
     """
+    from kdcache.cli.sound_of import SoundOf
     from kdcache.cli.spelling import speller
     from kdcache.errors import ConfigError
     from kdcache.inspect.picture import read_picture
@@ -69,27 +62,8 @@ def plot(
             f"there is nothing to draw of {utterance!r}: it failed ({found.message}); "
             "name one that `kdcache ls` lists."
         )
-    sound = _sound(opened, utterance, manifest)
+    sound = SoundOf(opened, manifest).read(utterance)
     drawn = draw(read_picture(opened, utterance, speller(opened), sound), form, sound_as)
     with sink(path) as file:
         file.write(drawn)
     say(f"{path}: {utterance}")
-
-
-def _sound(cache: Cache, key: str, manifest: Path | None) -> Sound | None:
-    """Audio from the corpus if it is named, else from the cache if it has any."""
-    from kdcache.cli.audio_of import AudioOf
-    from kdcache.corpus.audio import decode_flac, load_audio
-    from kdcache.inspect.picture import Sound
-
-    if manifest is not None:
-        heard = AudioOf(cache, manifest, Path()).utterance(cache.row_of(key))
-        if heard is None:
-            say(f"{key} is not in {manifest}: it is drawn without audio.")
-            return None
-        rate = cache.spec.teacher.sample_rate
-        return Sound(load_audio(heard.audio, rate), rate)
-    if cache.spec.audio == "none":
-        return None
-    samples_N, rate = decode_flac(cache.audio(key))
-    return Sound(samples_N.astype("float32") / FULL_SCALE, rate)

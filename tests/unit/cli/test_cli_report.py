@@ -1,0 +1,84 @@
+"""report: files, and what users get wrong. What the page does is tested in a browser."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from kdcache.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_the_same_cache_gives_the_same_page(cache: Path, tmp_path: Path) -> None:
+    pages = []
+    for name in ("one.html", "two.html"):
+        result = run("report", cache, "-o", tmp_path / name, "--top", 1)
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert f"{name}: " in result.stderr
+        pages.append((tmp_path / name).read_bytes())
+    assert pages[0] == pages[1]
+    text = pages[0].decode()
+    assert text.count("<img ") == 2
+    assert "<audio" not in text
+    assert "1 audio, 1 transcript" in text  # what failed
+
+
+def test_audio_of_the_corpus(cache: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "c.wav", np.zeros(28_800), 16_000)
+    (tmp_path / "b.wav").write_bytes(b"this is no sound")
+    manifest, out = tmp_path / "corpus.jsonl", tmp_path / "r.html"
+    rows = [{"id": name, "audio_filepath": f"{name}.wav", "text": ""} for name in "bc"]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run("report", cache, "-o", out, "--manifest", manifest)
+    assert result.exit_code == 0, result.output
+    text = out.read_text()
+    assert text.count("<audio ") == 1  # of c
+    assert text.count("no audio: ") == 1  # of b
+    assert "a is not in" in result.stderr
+    assert text.count("<img ") == 3
+
+
+def test_a_page_stays_small(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdcache.cli.report.ROOM", 100)
+    assert run("report", cache, "-o", tmp_path / "r.html").exit_code == 0
+    text = (tmp_path / "r.html").read_text()
+    assert text.count("were left out, to keep this page small") == 3
+    assert "<img " not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("-o", "/nowhere/at/all/r.html"), "cannot write"),
+        (("-o", "r.html", "--sort", "text"), "a field of numbers"),
+        (("-o", "r.html", "--sort", "duratio"), "no field 'duratio'"),
+        ((), "Missing option '-o'"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...], told: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    result = run("report", cache, *arguments)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert not list(tmp_path.glob("*.html"))
+
+
+def test_not_a_cache(tmp_path: Path) -> None:
+    result = run("report", tmp_path, "-o", tmp_path / "r.html")
+    assert result.exit_code == 2
