@@ -79,7 +79,7 @@ def _show(
     """Pictures and audio, while there is room for it."""
     from kdcache.cli.spelling import speller
     from kdcache.corpus.audio import encode_flac, to_int16
-    from kdcache.errors import AudioError, ConfigError
+    from kdcache.errors import AudioError, ConfigError, DamagedCacheError
     from kdcache.inspect.page import Shown
     from kdcache.inspect.picture import read_picture
     from kdcache.inspect.plot import draw
@@ -91,11 +91,11 @@ def _show(
         notes, sound, picture, audio = [], None, None, None
         try:
             sound = sounds.read(key)
-        except AudioError as error:
+        except (AudioError, DamagedCacheError) as error:
             notes.append(f"no audio: {error.message}")
         try:
             picture = draw(read_picture(cache, key, spell, sound), "png")
-        except ConfigError as error:
+        except (ConfigError, DamagedCacheError) as error:
             notes.append(error.message)
         if sound is not None:
             audio = encode_flac(to_int16(sound.samples_N), sound.rate)

@@ -38,7 +38,7 @@ _DOTS_PER_INCH = 120
 _WIDTHS = 9.0, 30.0  # inches, of the shortest and the longest utterances
 _INCHES_A_SECOND = 2.0
 _TICKS = 48  # labels of an axis at most
-_TEXT = 160  # characters of the transcript in the title
+_LETTERS_AN_INCH = 11  # of the title
 _STYLE: Any = {
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -234,12 +234,16 @@ def _entropy(ax: Axes, picture: Picture) -> None:
 def _finish(figure: Figure, axes: np.ndarray, picture: Picture) -> None:
     axes[-1].set_xlabel("time (s)")
     axes[0].set_xlim(0.0, picture.seconds)
-    text = _clean(picture.text)
-    text = text if len(text) <= _TEXT else f"{text[: _TEXT - 1]}…"
+    room = int(figure.get_figwidth() * _LETTERS_AN_INCH)
+    text = _cut(_clean(picture.text), room)
     log_p = picture.belief.log_p_per_label
     sure = "" if log_p is None else f"    log P(y|x) = {log_p:.3f} nats a label".replace("-", "−")
-    title = f"{_clean(picture.id)}    {picture.seconds:.2f} s{sure}\n“{text}”"
+    title = f"{_cut(_clean(picture.id), room // 2)}    {picture.seconds:.2f} s{sure}\n“{text}”"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 def _clean(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,6 +11,10 @@ import soundfile
 from click.testing import CliRunner
 
 from kdcache.cli.main import main
+from kdcache.errors import DamagedCacheError
+from kdcache.inspect.picture import read_picture
+from kdcache.store import create_or_open
+from kdcache.testing.samples import TOKENIZER_FILES, sample_spec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +55,28 @@ def test_audio_of_the_corpus(cache: Path, tmp_path: Path) -> None:
     assert text.count("<img ") == 3
 
 
+def test_what_is_damaged_is_told_and_the_others_are_shown(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(opened: Any, key: str, *more: Any) -> Any:
+        if key == "b":
+            raise DamagedCacheError("b is not what was written")
+        return read_picture(opened, key, *more)
+
+    monkeypatch.setattr("kdcache.inspect.picture.read_picture", read)
+    assert run("report", cache, "-o", tmp_path / "r.html").exit_code == 0
+    text = (tmp_path / "r.html").read_text()
+    assert text.count("<img ") == 2
+    assert '<p class="note">b is not what was written</p>' in text
+
+
+def test_an_empty_cache(tmp_path: Path) -> None:
+    create_or_open(tmp_path / "cache", sample_spec(), "zarr", TOKENIZER_FILES)
+    result = run("report", tmp_path / "cache", "-o", tmp_path / "r.html")
+    assert result.exit_code == 0, result.output
+    assert "<dt>utterances</dt><dd>0</dd>" in (tmp_path / "r.html").read_text()
+
+
 def test_a_page_stays_small(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdcache.cli.report.ROOM", 100)
     assert run("report", cache, "-o", tmp_path / "r.html").exit_code == 0
@@ -62,7 +88,7 @@ def test_a_page_stays_small(cache: Path, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("-o", "/nowhere/at/all/r.html"), "cannot write"),
+        (("-o", "/nowhere/at/all/r.html", "--top", "0"), "cannot write"),
         (("-o", "r.html", "--sort", "text"), "a field of numbers"),
         (("-o", "r.html", "--sort", "duratio"), "no field 'duratio'"),
         ((), "Missing option '-o'"),

@@ -184,7 +184,7 @@ def test_words_that_would_break_a_drawing() -> None:
     assert "$\\frac$" in shown
     assert "��" in shown
     assert any(text.startswith("<u>&") for text in shown)
-    assert max(map(len, shown)) < 250
+    assert max(map(len, shown)) < 120  # what is wider than the picture is cut
 
 
 def test_a_long_utterance_is_wider_but_not_without_end() -> None:
