@@ -47,7 +47,7 @@ def plot(
     """
     from kdcache.cli.sound_of import SoundOf
     from kdcache.cli.spelling import speller
-    from kdcache.errors import ConfigError
+    from kdcache.errors import AudioError, ConfigError
     from kdcache.inspect.picture import read_picture
     from kdcache.inspect.plot import draw, parse_format
     from kdcache.inspect.utterance import summarise_utterance
@@ -62,8 +62,16 @@ def plot(
             f"there is nothing to draw of {utterance!r}: it failed ({found.message}); "
             "name one that `kdcache ls` lists."
         )
-    sound = SoundOf(opened, manifest).read(utterance)
-    drawn = draw(read_picture(opened, utterance, speller(opened), sound), form, sound_as)
+    sounds = SoundOf(opened, manifest)
+    try:
+        sound = sounds.read(utterance)
+    except AudioError as error:
+        say(f"Drawn without audio: {error.message}")
+        sound = None
+    picture = read_picture(opened, utterance, speller(opened), sound)
+    for note in picture.belief.notes:
+        say(f"Note: {note}.")
+    drawn = draw(picture, form, sound_as)
     with sink(path) as file:
         file.write(drawn)
     say(f"{path}: {utterance}")

@@ -47,6 +47,10 @@ def test_an_svg_without_and_with_audio(cache: Path, tmp_path: Path) -> None:
     assert shown.exit_code == 0
     assert "b is not in" in shown.stderr
     assert "Audio" not in out.read_text()
+    (tmp_path / "a.wav").write_bytes(b"this is no sound")
+    shown = run("plot", cache, "--utt", "a", "-o", out, "--manifest", manifest)
+    assert shown.exit_code == 0
+    assert "Drawn without audio: " in shown.stderr
 
 
 def test_audio_that_the_cache_has(tmp_path: Path) -> None:
@@ -60,6 +64,8 @@ def test_audio_that_the_cache_has(tmp_path: Path) -> None:
     drawn = run("plot", tmp_path / "cache", "--utt", "u0", "-o", out, "--audio", "waveform")
     assert drawn.exit_code == 0, drawn.output
     assert "Audio: waveform" in out.read_text()
+    assert "Note: target lattice has" in drawn.stderr  # other labels than the catalogue
+    assert "Lattice" not in out.read_text()
 
 
 @pytest.mark.parametrize(
