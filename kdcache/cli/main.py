@@ -25,6 +25,8 @@ COMMANDS = {
     "extract": ("kdcache.cli.extract:extract", "Run a teacher over a corpus into a cache."),
     "status": ("kdcache.cli.cache:status", "Show how far an extraction is."),
     "inspect": ("kdcache.cli.inspect:inspect", "Show what a cache holds."),
+    "plot": ("kdcache.cli.plot:plot", "Draw what the teacher believed of one utterance."),
+    "report": ("kdcache.cli.report:report", "Write an HTML page about a cache."),
     "ls": ("kdcache.cli.contents:ls", "List a cache's utterances."),
     "cat": ("kdcache.cli.contents:cat", "Print decoded arrays of utterances."),
     "export": ("kdcache.cli.export:export", "Write utterances for other tools."),

@@ -141,7 +141,8 @@ def decode_flac(data: bytes) -> tuple[np.ndarray, int]:
     try:
         samples, rate = sf.read(io.BytesIO(data), dtype="int16")
     except sf.LibsndfileError as error:
-        raise AudioError(f"{len(data)} bytes could not be decoded as FLAC: {error}.") from error
+        why = error.error_string.rstrip(".")  # the rest names a place in memory
+        raise AudioError(f"{len(data)} bytes could not be decoded as FLAC: {why}.") from error
     return samples, rate
 
 

@@ -18,6 +18,7 @@ from kdcache.inspect.divergence import spread
 from kdcache.inspect.doubt import Disagreement, different_labels, rivals
 from kdcache.inspect.frames import Frame, node_frames, posterior_frames
 from kdcache.inspect.paths import best_path, ctc_greedy, ctc_path, full_sum
+from kdcache.inspect.pieces import Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,11 +107,7 @@ class _Reader:
         self._labels: list[int] = cache.catalogue_columns(["tokens"])["tokens"][self._row].as_py()
         self._notes: list[str] = []
         self._found: dict[type, tuple[str, Any]] = {}
-        # The first label of the transcript that is more than a blank between words.
-        spelt = ((label, spell([label])) for label in self._labels)
-        anchors = ((label, text) for label, text in spelt if text.strip())
-        anchor: tuple[int, str] = next(anchors, (0, ""))
-        self._anchor, self._anchor_text = anchor
+        self._piece = Pieces(spell, self._labels, self._teacher.blank_id)
         for target in cache.spec.targets:
             if target.record != "vector" and target.kind != "decoder_logits":
                 self._read(cache, target.name)
@@ -239,16 +236,3 @@ class _Reader:
 
     def _dense(self, record: PosteriorRecord) -> np.ndarray:
         return spread(record, self._teacher.vocab_size)
-
-    def _piece(self, label: int) -> str:
-        """A class as people read it, with ▁ for a blank between words.
-
-        Alone, a tokenizer gives a piece without the blank before it: so it is spelt between two
-        others.
-        """
-        if label == self._teacher.blank_id:
-            return "blank"
-        between = self._spell([self._anchor, label, self._anchor]) if self._anchor_text else ""
-        edge = len(self._anchor_text)
-        inside = between[edge : len(between) - edge] or self._spell([label])
-        return inside.replace(" ", "▁") or f"#{label}"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def full_sum(lattice: LatticeRecord) -> float:
     """log P(y | x) in nats over all paths within the lattice; of a band, a lower bound."""
-    score_TU, blank_TU, _ = _sweep(lattice, np.logaddexp)
+    score_TU, blank_TU, _ = ways_in(lattice)
     return float(score_TU[-1, -1] + blank_TU[-1, -1])
 
 
@@ -45,6 +45,12 @@ def best_path(lattice: LatticeRecord) -> tuple[np.ndarray, float]:
             u -= 1
             frames_U[u] = t
     return frames_U, float(score_TU[-1, -1] + blank_TU[-1, -1])
+
+
+def ways_in(lattice: LatticeRecord) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log of the sum over all ways into each node, and of its arcs, blank and label: each float64
+    (T, U+1)."""
+    return _sweep(lattice, np.logaddexp)
 
 
 def dense(lattice: LatticeRecord) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from kdcache.inspect.doubt import different_labels
 from kdcache.inspect.frames import parse_frames
 from kdcache.inspect.noise import find_noise
 from kdcache.inspect.paths import full_sum
+from kdcache.inspect.pieces import Pieces
 from kdcache.store import create_or_open, open_cache
 from kdcache.testing.samples import TOKENIZER_FILES, sample_packed, sample_spec
 from kdcache.types import TargetSpec
@@ -200,13 +201,8 @@ def test_a_blank_between_words_is_seen() -> None:
     def pieces(ids: object) -> str:
         return "".join(["", "a", " b", " "][i] for i in ids).strip()  # type: ignore[attr-defined]
 
-    from kdcache.inspect.belief import _Reader
-
-    reader = _Reader.__new__(_Reader)
-    reader._spell = pieces
-    reader._teacher = sample_spec().teacher
-    reader._anchor, reader._anchor_text = 1, "a"
-    assert [reader._piece(i) for i in (0, 1, 2, 3)] == ["blank", "a", "▁b", "▁"]
+    piece = Pieces(pieces, (3, 1), blank=0)
+    assert [piece(i) for i in (0, 1, 2, 3)] == ["blank", "a", "▁b", "▁"]
 
 
 @pytest.mark.parametrize(
