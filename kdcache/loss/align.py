@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kdcache.errors import InputError
 from kdcache.lattice.reduction import Reduction, reduce_utterances
-from kdcache.loss.codebooks import codebook_cross_entropy
+from kdcache.loss.codebooks import codebook_cross_entropy, entries_of
 from kdcache.loss.frames import SAME, FrameRatio
 from kdcache.loss.pairs import Group, Pairs, aligned_loss
 from kdcache.loss.posterior import posterior_kl
@@ -142,12 +141,7 @@ def aligned_codebook_cross_entropy(
         normalise: nats per utterance (``none``) or per frame that counts (``length``).
         ids: names for the error.
     """
-    codes_BTQ = target.codes_BTQ
-    if codes_BTQ is None:
-        raise InputError(
-            "The target was not packed by codebooks; extract it with codec codebooks, or learn "
-            "its vectors with vector_mse."
-        )
+    codes_BTQ = entries_of(target)
 
     def loss_of(pairs: Pairs) -> Tensor:
         paired = replace(target, codes_BTQ=pairs.of_teacher(codes_BTQ), lengths_B=pairs.counts_B)

@@ -65,14 +65,23 @@ def codebook_cross_entropy(
     return reduce_utterances(loss_B, reduction)
 
 
-def _check(logits_BTQE: Tensor, target: VectorBatch) -> Tensor:
-    """The entries, where all fits."""
-    codes_BTQ = target.codes_BTQ
-    if codes_BTQ is None:
+def entries_of(target: VectorBatch) -> Tensor:
+    """The teacher's entries, int64 (B, T, Q).
+
+    Raises:
+        InputError: the target was not packed by codebooks.
+    """
+    if target.codes_BTQ is None:
         raise InputError(
             "The target was not packed by codebooks; extract it with codec codebooks, or learn "
             "its vectors with vector_mse."
         )
+    return target.codes_BTQ
+
+
+def _check(logits_BTQE: Tensor, target: VectorBatch) -> Tensor:
+    """The entries, where all fits."""
+    codes_BTQ = entries_of(target)
     got, need = logits_BTQE.shape, codes_BTQ.shape
     fits = len(got) == 4 and got[0] == need[0] and got[2] == need[2]
     if not fits or got[1] < need[1]:
