@@ -10,7 +10,7 @@ import torch
 
 from kdcache.corpus import load_audio
 from kdcache.errors import InputError
-from kdcache.score.greedy import greedy_decode
+from kdcache.score.decode import decode_labels
 from kdcache.score.wer import WordErrorRate, word_error_rate
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from kdcache.student import TransducerStudent
+    from kdcache.student import Student
     from kdcache.types import Utterance
 
 
@@ -52,13 +52,13 @@ class ScoreReport:
         return asdict(self)
 
 
-def count_parameters(student: TransducerStudent) -> int:
+def count_parameters(student: Student) -> int:
     """Weights of the network that decodes, shared ones counted once."""
-    return sum(parameter.numel() for parameter in student.model.parameters())
+    return sum(parameter.numel() for parameter in student.network.parameters())
 
 
 def score_student(
-    student: TransducerStudent,
+    student: Student,
     utterances: Sequence[Utterance],
     *,
     weights: Path | None = None,
@@ -106,15 +106,13 @@ def score_student(
 
 
 @torch.inference_mode()
-def transcribe(student: TransducerStudent, samples: Sequence[np.ndarray]) -> list[str]:
+def transcribe(student: Student, samples: Sequence[np.ndarray]) -> list[str]:
     """Texts of a batch of float32 mono samples at the student's rate."""
     lengths_B = torch.tensor([len(row) for row in samples])
     audio_BN = torch.nn.utils.rnn.pad_sequence(
         [torch.from_numpy(row) for row in samples], batch_first=True
     )
-    features_BFM, mask_BF = student.features(audio_BN, lengths_B)
-    _, encoder_BTJ, frames_B = student.encode(features_BFM, mask_BF)
-    labels = greedy_decode(student.model, encoder_BTJ, frames_B)
+    labels = decode_labels(student, student.hear(audio_BN, lengths_B))
     return [student.tokenizer.decode(row) for row in labels]
 
 
@@ -126,5 +124,5 @@ def _rate(utterances: Sequence[Utterance], hypotheses: dict[str, str]) -> WordEr
     return word_error_rate(texts, [hypotheses[u.id] for u in utterances], groups=groups)
 
 
-def _weight_bytes(student: TransducerStudent) -> int:
-    return sum(p.numel() * p.element_size() for p in student.model.parameters())
+def _weight_bytes(student: Student) -> int:
+    return sum(p.numel() * p.element_size() for p in student.network.parameters())

@@ -9,20 +9,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdcache.student.checkpoint import load_student, save_student
-    from kdcache.student.settings import StudentSettings
-    from kdcache.student.transducer import StudentOutput, TransducerStudent, build_student
+    from kdcache.student.base import Student
+    from kdcache.student.output import StudentOutput
+    from kdcache.student.registry import build_student, load_student, save_student
+    from kdcache.student.settings import AnyStudentSettings, StudentSettings
+    from kdcache.student.transducer import TransducerStudent
 
 _HOMES = {
-    "StudentOutput": "transducer",
+    "AnyStudentSettings": "settings",
+    "Student": "base",
+    "StudentOutput": "output",
     "StudentSettings": "settings",
     "TransducerStudent": "transducer",
-    "build_student": "transducer",
-    "load_student": "checkpoint",
-    "save_student": "checkpoint",
+    "build_student": "registry",
+    "load_student": "registry",
+    "save_student": "registry",
 }
 
 __all__ = [
+    "AnyStudentSettings",
+    "Student",
     "StudentOutput",
     "StudentSettings",
     "TransducerStudent",

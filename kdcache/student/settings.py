@@ -1,10 +1,10 @@
-"""What a student looks like: sizes of a FastConformer transducer."""
+"""What a student looks like, by its kind."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from kdcache.config import Settings
 
@@ -13,7 +13,22 @@ FEATURE_SHIFT = 0.01
 
 
 class StudentSettings(Settings):
-    """Sizes of the encoder, the prediction network and the joint network."""
+    """A FastConformer transducer: sizes of encoder, prediction network and joint network."""
+
+    kind: Literal["transducer"] = "transducer"
+    """What sort of student it is."""
+
+    TERMS: ClassVar[dict[str, str]] = {
+        "rnnt": "",
+        "lattice_kl": "",
+        "full_sum": "",
+        "hypotheses": "",
+        "ctc": "ctc_head",
+        "encoder_kl": "ctc_head",
+        "hidden_mse": "hidden_head",
+        "hidden_codes": "codebook_head",
+    }
+    """Terms of the loss that it can learn from, and the setting that each needs, if any."""
 
     hidden: int = Field(default=96, ge=8)
     """Width D of the encoder."""
@@ -69,3 +84,12 @@ class StudentSettings(Settings):
                 f"should have hidden ({self.hidden}) a multiple of heads ({self.heads})"
             )
         return self
+
+
+def _with_kind(value: Any) -> Any:
+    """Settings that name no kind are a transducer's."""
+    return {"kind": "transducer", **value} if isinstance(value, dict) else value
+
+
+AnyStudentSettings = Annotated[StudentSettings, BeforeValidator(_with_kind)]
+"""Settings of a student of any kind: a union that ``kind`` chooses from."""

@@ -4,14 +4,13 @@ The network is ``transformers``' ParakeetForRNNT, so that a trained student is a
 that ``from_pretrained`` loads and that can be a teacher itself (self-distillation chains).
 
 Shapes: B batch, N samples, F feature frames, M mel bands, T encoder frames, U labels,
-S columns of a frame's window, V vocabulary with blank (the last class), J joint width, D hidden
-size, Q codebooks, E entries of one.
+V vocabulary with blank (the last class), J joint width, D hidden size.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +18,13 @@ from transformers import ParakeetEncoderConfig, ParakeetForRNNT, ParakeetRNNTCon
 from transformers.models.parakeet import ParakeetFeatureExtractor
 
 from kdcache.codec.codebooks import ENTRIES
-from kdcache.errors import ConfigError
-from kdcache.lattice import FactoredLogits
-from kdcache.lattice.banded import band_columns
 from kdcache.student.augment import mask_features
+from kdcache.student.base import Student, audio_of
+from kdcache.student.output import StudentOutput
+from kdcache.student.transducer_files import read_transducer, write_transducer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
     from kdcache.batch import Batch
     from kdcache.corpus.tokenizer import Tokenizer
@@ -33,62 +32,7 @@ if TYPE_CHECKING:
     from kdcache.student.settings import StudentSettings
 
 
-@dataclass(frozen=True, slots=True)
-class StudentOutput:
-    """What one forward pass gives; the lattice is not multiplied out before it is asked for.
-
-    Attributes:
-        encoder_BTJ: projected encoder frames.
-        decoder_BUJ: states of the prediction network, (B, U+1, J).
-        joint: maps states and frames, broadcast against each other, to logits.
-        frames_B: T of each utterance.
-        hidden_BTD: last hidden states of the encoder.
-        ctc_logits_BTV: logits of the auxiliary CTC head, where there is one.
-        vectors_BTD: the encoder's states projected to the teacher's width, where that is asked
-            for.
-        codes_BTQE: logits of the entries of the teacher's codebooks, where they are asked for.
-        predict: the prediction network, for other labels than the reference.
-    """
-
-    encoder_BTJ: Tensor
-    decoder_BUJ: Tensor
-    joint: Callable[[Tensor, Tensor], Tensor]
-    frames_B: Tensor
-    hidden_BTD: Tensor
-    ctc_logits_BTV: Tensor | None
-    vectors_BTD: Tensor | None = None
-    codes_BTQE: Tensor | None = None
-    predict: Callable[[Tensor], Tensor] | None = None
-
-    def factored(self) -> FactoredLogits:
-        """The lattice for a loss, which evaluates the joint network where and when it needs it."""
-        return FactoredLogits(self.encoder_BTJ, self.decoder_BUJ, self.joint)
-
-    def factored_of(self, labels_BU: Tensor) -> FactoredLogits:
-        """The same of other labels than the reference.
-
-        Args:
-            labels_BU: int64; any class id in padding.
-        """
-        assert self.predict is not None
-        return FactoredLogits(self.encoder_BTJ, self.predict(labels_BU), self.joint)
-
-    def lattice_logits(self) -> Tensor:
-        """Logits of every node, multiplied out: (B, T, U+1, V)."""
-        return self.factored().lattice_logits()
-
-    def band_logits(self, starts_BT: Tensor, width: int) -> Tensor:
-        """Logits at the nodes of a band alone, (B, T, S, V): see ``kdcache.lattice.banded``.
-
-        Args:
-            starts_BT: int64 first column of each window, for as many frames.
-            width: S.
-        """
-        columns_BTS = band_columns(starts_BT, width, self.decoder_BUJ.shape[1])
-        return self.factored().logits_at(columns_BTS)
-
-
-class TransducerStudent(nn.Module):
+class TransducerStudent(Student):
     """A transducer that goes from samples to lattice logits.
 
     Args:
@@ -99,6 +43,8 @@ class TransducerStudent(nn.Module):
         hidden_head: width of a projection onto a teacher's hidden states; 0 for none.
         codebook_head: codebooks whose entries are predicted from the encoder; 0 for none.
     """
+
+    kind: ClassVar[str] = "transducer"
 
     def __init__(
         self,
@@ -127,20 +73,16 @@ class TransducerStudent(nn.Module):
         return int(self.model.config.blank_token_id)
 
     @property
-    def sample_rate(self) -> int:
-        """Hz that it expects."""
-        return int(self.extractor.sampling_rate)
+    def network(self) -> nn.Module:
+        """What decodes; heads that only training uses are left out."""
+        whole: nn.Module = self.model
+        return whole
 
     @property
     def frame_shift(self) -> float:
         """Seconds between two encoder frames."""
         subsampling = self.model.config.encoder_config.subsampling_factor
         return float(subsampling * self.extractor.hop_length / self.extractor.sampling_rate)
-
-    @property
-    def device(self) -> torch.device:
-        """Where its weights are."""
-        return next(self.parameters()).device
 
     def features(self, audio_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised log-mel features (B, F, M) and their mask (B, F), on the model's device."""
@@ -177,38 +119,63 @@ class TransducerStudent(nn.Module):
         Raises:
             ConfigError: the batch has no audio.
         """
-        if batch.audio_BN is None or batch.audio_lengths_B is None:
-            raise ConfigError(
-                "The student needs audio, but the stream carries none; stream with audio from "
-                "the cache or from the corpus."
-            )
-        features_BFM, mask_BF = self.features(batch.audio_BN, batch.audio_lengths_B)
+        features_BFM, mask_BF = self.features(*audio_of(batch))
         if augment is not None:
             features_BFM = mask_features(features_BFM, mask_BF, batch.ids, augment)
         low = torch.autocast(
             features_BFM.device.type, torch.bfloat16, enabled=precision == torch.bfloat16
         )
         with low:
-            hidden_BTD, encoder_BTJ, frames_B = self.encode(features_BFM, mask_BF)
-            frames = int(frames_B.max())
-            hidden_BTD, encoder_BTJ = hidden_BTD[:, :frames], encoder_BTJ[:, :frames]
+            heard = self._hear(features_BFM, mask_BF)
             decoder_BUJ = self.predict(batch.labels_BU)
-            heads = (self.ctc_head, self.hidden_head, self.codebook_head)
-            ctc, vectors, codes = (None if h is None else h(hidden_BTD).float() for h in heads)
-        return StudentOutput(
-            encoder_BTJ,
-            decoder_BUJ,
-            low(self.model.joint),
-            frames_B,
-            hidden_BTD,
-            ctc,
-            vectors,
-            codes if codes is None else codes.unflatten(-1, (-1, ENTRIES)),
-            low(self.predict),
+            heads = (self.hidden_head, self.codebook_head)
+            vectors, codes = (None if h is None else h(heard.hidden_BTD).float() for h in heads)
+        return replace(
+            heard,
+            decoder_BUJ=decoder_BUJ,
+            joint=low(self.model.joint),
+            vectors_BTD=vectors,
+            codes_BTQE=codes if codes is None else codes.unflatten(-1, (-1, ENTRIES)),
+            predict=low(self.predict),
         )
 
+    def hear(self, audio_BN: Tensor, lengths_B: Tensor) -> StudentOutput:
+        """What the encoder makes of samples; no labels are read."""
+        return self._hear(*self.features(audio_BN, lengths_B))
 
-def build_student(settings: StudentSettings, tokenizer: Tokenizer) -> TransducerStudent:
+    def _hear(self, features_BFM: Tensor, mask_BF: Tensor) -> StudentOutput:
+        hidden_BTD, encoder_BTJ, frames_B = self.encode(features_BFM, mask_BF)
+        frames = int(frames_B.max())
+        hidden_BTD, encoder_BTJ = hidden_BTD[:, :frames], encoder_BTJ[:, :frames]
+        ctc = None if self.ctc_head is None else self.ctc_head(hidden_BTD).float()
+        return StudentOutput(
+            encoder_BTJ=encoder_BTJ,
+            decoder_BUJ=None,
+            joint=self.model.joint,
+            frames_B=frames_B,
+            hidden_BTD=hidden_BTD,
+            ctc_logits_BTV=ctc,
+        )
+
+    def save(self, directory: Path) -> None:
+        """See ``kdcache.student.transducer_files``."""
+        write_transducer(self, directory)
+
+    @classmethod
+    def load(cls, directory: Path) -> TransducerStudent:
+        """See ``kdcache.student.transducer_files``."""
+        parts = read_transducer(directory)
+        student = cls(parts.model, parts.extractor, parts.tokenizer, **parts.heads)
+        parts.fill(student)
+        return student
+
+    @classmethod
+    def build(cls, settings: Any, tokenizer: Tokenizer) -> TransducerStudent:
+        """See :func:`kdcache.student.build_student`."""
+        return build_transducer(settings, tokenizer)
+
+
+def build_transducer(settings: StudentSettings, tokenizer: Tokenizer) -> TransducerStudent:
     """A student with random weights (from torch's global seed), blank after the last token."""
     model = ParakeetForRNNT(_network_config(settings, tokenizer.vocab_size))
     _scale_by_fan_in(model)

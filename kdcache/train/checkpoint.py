@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
-    from kdcache.student import TransducerStudent
+    from kdcache.student import Student
 
 PREFIX = "step-"
 
@@ -76,7 +76,7 @@ class Checkpoint:
 def save_checkpoint(
     out: Path,
     step: int,
-    student: TransducerStudent,
+    student: Student,
     state: dict[str, Any],
     *,
     keep: int = 2,
@@ -93,7 +93,7 @@ def save_checkpoint(
     return Checkpoint(final, step)
 
 
-def save_finished(out: Path, student: TransducerStudent) -> Path:
+def save_finished(out: Path, student: Student) -> Path:
     """Write what the run was for; its directory."""
     final = finished_student(out)
     with _whole(final) as temporary:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from kdcache.batch import Batch
     from kdcache.corpus.tokenizer import Tokenizer
     from kdcache.stream.stream import Step
-    from kdcache.student import TransducerStudent
+    from kdcache.student import Student
     from kdcache.train.settings import TrainSettings
     from kdcache.train.world import World
 
@@ -270,7 +270,7 @@ def _audio_seconds(batch: Batch) -> float:
     return 0.0 if batch.audio_lengths_B is None else int(batch.audio_lengths_B.sum()) / SAMPLE_RATE
 
 
-def _check_spelling(student: TransducerStudent, tokenizer: Tokenizer) -> None:
+def _check_spelling(student: Student, tokenizer: Tokenizer) -> None:
     """A student to start from must spell as its data does."""
     if student.tokenizer.fingerprint != tokenizer.fingerprint:
         raise TokenizerError(

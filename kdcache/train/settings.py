@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from kdcache.config import ConfigLocation, ConfigPath, Settings
 from kdcache.errors import did_you_mean
 from kdcache.stream.opening import AHEAD_SHARDS, DISK_CACHE_BYTES
-from kdcache.student.settings import StudentSettings
+from kdcache.student.settings import AnyStudentSettings, StudentSettings
 from kdcache.train.align_settings import AlignSettings
 from kdcache.train.ramp import Ramp
 from kdcache.train.validation_settings import ValidationSettings
@@ -174,7 +174,7 @@ class TrainSettings(Settings):
     data: DataSettings
     """What is learnt from."""
 
-    student: StudentSettings = StudentSettings()
+    student: AnyStudentSettings = StudentSettings()
     """What is trained."""
 
     init: ConfigPath | None = None
@@ -248,12 +248,8 @@ class TrainSettings(Settings):
             )
         if self.noise is not None and self.noise[0] > self.noise[1]:
             raise ValueError(f"should have the lowest ratio of noise first, got {self.noise}")
-        if (self.loss.encoder_kl or self.loss.ctc) and not self.student.ctc_head:
-            raise ValueError("should have student.ctc_head: true for loss.ctc or loss.encoder_kl")
-        if self.loss.hidden_mse and not self.student.hidden_head:
-            raise ValueError("should have student.hidden_head: <width> for loss.hidden_mse")
-        if self.loss.hidden_codes and not self.student.codebook_head:
-            raise ValueError("should have student.codebook_head: <count> for loss.hidden_codes")
+        for term in self.loss.weights():
+            _check_learns(self.student, term)
         if self.targets() and self.data.cache is None:
             asked = " or ".join(f"loss.{name}" for name in self.loss.weights() if name in TARGETS)
             raise ValueError(f"should have data.cache for {asked}")
@@ -287,3 +283,16 @@ class TrainSettings(Settings):
         """Names of the cached targets that the loss needs."""
         weights = self.loss.weights()
         return tuple(dict.fromkeys(target for name, target in TARGETS.items() if name in weights))
+
+
+def _check_learns(student: AnyStudentSettings, term: str) -> None:
+    """Refuse a term of the loss that the student has nothing for."""
+    if term not in student.TERMS:
+        can = ", ".join(sorted(student.TERMS))
+        raise ValueError(
+            f"should have loss.{term}: 0, since a student of kind {student.kind} learns from {can}"
+        )
+    needed = student.TERMS[term]
+    if needed and not getattr(student, needed):
+        value = "true" if isinstance(getattr(student, needed), bool) else "<number>"
+        raise ValueError(f"should have student.{needed}: {value} for loss.{term}")

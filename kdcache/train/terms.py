@@ -108,6 +108,7 @@ def hypotheses_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
         for h in range(target.scores_BH.shape[1])
     ]
     if not losses:
+        assert output.encoder_BTJ is not None
         return output.encoder_BTJ.sum((1, 2)) * 0.0
     return hypotheses_nll(torch.stack(losses, dim=1), target, reduction="none")
 

@@ -14,7 +14,7 @@ import torch
 
 from kdcache.batch import to_device
 from kdcache.errors import InputError
-from kdcache.score import count_errors, greedy_decode
+from kdcache.score import count_errors, decode_labels
 from kdcache.train.data import load_validation
 from kdcache.train.objective import loss_terms
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kdcache.batch import Batch
     from kdcache.corpus.tokenizer import Tokenizer
-    from kdcache.student import StudentOutput, TransducerStudent
+    from kdcache.student import Student, StudentOutput
     from kdcache.train.alignment import Alignment
     from kdcache.train.settings import TrainSettings
     from kdcache.train.world import World
@@ -69,7 +69,7 @@ class Validator:
             raise InputError("There are no utterances in `validation`; there is nothing to try.")
 
     @torch.no_grad()
-    def run(self, student: TransducerStudent) -> dict[str, float]:
+    def run(self, student: Student) -> dict[str, float]:
         """``loss``, each of its terms, and ``wer``; those that are asked for."""
         student.eval()
         weights = self._weights.weights()
@@ -87,7 +87,7 @@ class Validator:
             values["wer"] = errors / words
         return values
 
-    def _try(self, student: TransducerStudent, batch: Batch) -> _Counts:
+    def _try(self, student: Student, batch: Batch) -> _Counts:
         output = student(batch, precision=self._precision)
         terms = loss_terms(output, batch, student.blank, self._weights, self._alignment)
         sums = [terms[name].double().sum().cpu() for name in self._weights.weights()]
@@ -96,12 +96,9 @@ class Validator:
         return _Counts(total, len(batch), errors, words)
 
 
-def _count_words(
-    student: TransducerStudent, output: StudentOutput, batch: Batch
-) -> tuple[int, int]:
+def _count_words(student: Student, output: StudentOutput, batch: Batch) -> tuple[int, int]:
     """Word errors of the batch, decoded in float32, and its words."""
-    found = greedy_decode(student.model, output.encoder_BTJ.float(), output.frames_B)
-    texts = [student.tokenizer.decode(labels) for labels in found]
+    texts = [student.tokenizer.decode(labels) for labels in decode_labels(student, output)]
     errors = sum(
         sum(count_errors(text, said)) for text, said in zip(batch.texts, texts, strict=True)
     )

@@ -1,0 +1,34 @@
+"""Labels of a batch by the decoder that suits the student's kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kdcache.score.greedy import greedy_decode
+from kdcache.student import TransducerStudent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kdcache.student import Student, StudentOutput
+
+
+def decode_labels(student: Student, output: StudentOutput) -> list[list[int]]:
+    """Label ids of each utterance, in float32 whatever the output is in.
+
+    Args:
+        student: in evaluation mode.
+        output: what it gave, of ``hear`` or of a forward pass.
+    """
+    return _DECODERS[student.kind](student, output)
+
+
+def _transducer(student: Student, output: StudentOutput) -> list[list[int]]:
+    assert isinstance(student, TransducerStudent)
+    assert output.encoder_BTJ is not None
+    return greedy_decode(student.model, output.encoder_BTJ.float(), output.frames_B)
+
+
+_DECODERS: dict[str, Callable[[Student, StudentOutput], list[list[int]]]] = {
+    "transducer": _transducer,
+}
