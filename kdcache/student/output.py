@@ -6,14 +6,14 @@ Shapes: B batch, T encoder frames, U labels, S columns of a frame's window, V vo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kdcache.lattice import FactoredLogits
 from kdcache.lattice.banded import band_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -34,6 +34,8 @@ class StudentOutput:
             for.
         codes_BTQE: logits of the entries of the teacher's codebooks, where they are asked for.
         predict: the prediction network, for other labels than the reference.
+        layer_vectors: (B, T, D) states of chosen layers projected to the teacher's width, by the
+            name of the cached target that they learn.
     """
 
     encoder_BTJ: Tensor | None
@@ -45,6 +47,7 @@ class StudentOutput:
     vectors_BTD: Tensor | None = None
     codes_BTQE: Tensor | None = None
     predict: Callable[[Tensor], Tensor] | None = None
+    layer_vectors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def factored(self) -> FactoredLogits:
         """The lattice for a loss, which evaluates the joint network where and when it needs it."""

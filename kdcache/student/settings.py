@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from kdcache.config import Settings
+from kdcache.student.ctc_settings import CTCStudentSettings
 
 FEATURE_SHIFT = 0.01
 """Seconds between two feature frames."""
@@ -91,5 +92,8 @@ def _with_kind(value: Any) -> Any:
     return {"kind": "transducer", **value} if isinstance(value, dict) else value
 
 
-AnyStudentSettings = Annotated[StudentSettings, BeforeValidator(_with_kind)]
+AnyStudentSettings = Annotated[
+    Annotated[CTCStudentSettings | StudentSettings, Field(discriminator="kind")],
+    BeforeValidator(_with_kind),
+]
 """Settings of a student of any kind: a union that ``kind`` chooses from."""
