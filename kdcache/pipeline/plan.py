@@ -124,7 +124,7 @@ def make_plan(loaded: LoadedRecipe, out: Path) -> Plan:
 def _combinations(stage: StageSettings) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Of each: the variables by name, and what stands behind a dot after them."""
     choices = [
-        [(variable, value, values[value] if isinstance(values, dict) else {}) for value in values]
+        [(variable, name, inner) for name, inner in _named(values)]
         for variable, values in stage.for_each.items()
     ]
     for chosen in product(*choices):
@@ -132,6 +132,11 @@ def _combinations(stage: StageSettings) -> Iterator[tuple[dict[str, Any], dict[s
             {variable: value for variable, value, _ in chosen},
             {variable: inner for variable, _, inner in chosen},
         )
+
+
+def _named(values: Any) -> Iterable[tuple[Any, dict[str, Any]]]:
+    """Each value of a variable with the settings that its name stands for, if it is a name."""
+    return values.items() if isinstance(values, dict) else ((value, {}) for value in values)
 
 
 def _job(

@@ -55,7 +55,7 @@ def follow(values: Mapping[str, Any], path: str, what: str) -> Any:
 
 def _spliced(items: list[Any] | tuple[Any, ...], lookup: Lookup) -> list[Any]:
     """A list; where an item is an expression that stands for many, all of them are in it."""
-    out = []
+    out: list[Any] = []
     for item in items:
         found = substituted(item, lookup)
         many = isinstance(item, str) and isinstance(found, list)

@@ -191,7 +191,8 @@ def _synthesise(source: SynthSource, data: Path, work: Work) -> None:
 
 def _first_hours(utterances: list[Utterance], hours: float) -> list[Utterance]:
     """The first utterances whose durations add up to ``hours``; at least one."""
-    chosen, seconds = [], 0.0
+    chosen: list[Utterance] = []
+    seconds = 0.0
     for utterance in utterances:
         if chosen and seconds >= hours * 3600:
             break
