@@ -26,6 +26,7 @@ from kdcache.errors import (
     UtteranceError,
 )
 from kdcache.store import FailedUtterance, PackedUtterance
+from kdcache.teacher.protocol import keep_layers
 from kdcache.types import TeacherKind
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class UnitWorker:
     ) -> None:
         self._teacher = teacher
         self._targets = tuple(targets)
+        keep_layers(teacher, [layer for target in targets for layer in _layers_of(target)])
         self._keep_audio = keep_audio
         self._decode_threads = decode_threads
         self._labels_itself = bool(getattr(teacher, "labels_itself", False))
@@ -234,6 +236,12 @@ class UnitWorker:
             columns=columns,
             fidelity=fidelity,
         )
+
+
+def _layers_of(packer: Packer) -> tuple[int, ...]:
+    """Of the teacher's layers, those that a target is made of."""
+    layers: tuple[int, ...] = getattr(getattr(packer, "target", None), "layers", ())
+    return layers
 
 
 def _failure(utterance: Utterance, error: Exception) -> FailedUtterance:

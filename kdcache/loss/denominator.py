@@ -3,9 +3,9 @@
 A state is what an n-gram's history and CTC need to know: the history h, and whether the last frame
 was a blank or h's last label. From (h, ·) a frame may be
 
-    blank                  → (h, blank)          weight 1
-    h's last label again   → (h, label)          weight 1, if the last frame was that label
-    any label v            → (h v, label)        weight P(v | h); v = h's last label only after blank
+    blank                  → (h, blank)      weight 1
+    h's last label again   → (h, label)      weight 1, if the last frame was that label
+    any label v            → (h v, label)    weight P(v | h); h's last label only after a blank
 
 and the end has weight P(end | h). So each sequence of T classes is one path or none, its weight is
 the n-gram's probability of the labels that it stands for, and the weights of all alignments of one
@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,8 @@ def save_ngram(ngram: NGram, path: str | Path) -> Path:
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("wb") as stream:
-        np.savez(stream, **{name: np.asarray(getattr(ngram, name)) for name in _ARRAYS})
+        arrays: dict[str, Any] = {name: np.asarray(getattr(ngram, name)) for name in _ARRAYS}
+        np.savez(stream, **arrays)
     return file
 
 
@@ -137,7 +139,7 @@ def _check(ngram: NGram) -> None:
     histories, labels = ngram.next_HL.shape
     if ngram.logp_HL.shape != (histories, labels + 1) or ngram.last_H.shape != (histories,):
         raise ValueError("its arrays do not fit one another")
-    inside = 0 <= ngram.next_HL.min() and ngram.next_HL.max() < histories
+    inside = ngram.next_HL.min() >= 0 and ngram.next_HL.max() < histories
     if not inside or ngram.last_H.max() >= labels:
         raise ValueError("it points at histories or labels that it does not have")
 

@@ -183,7 +183,7 @@ def _alignments_log_sum(
 def _dense(target: PosteriorBatch, classes: int) -> Tensor:
     """Log-probabilities of every class, float64 (B, N, V)."""
     flat = target.logp_BNC.double().flatten(0, 1), target.ids_BNK.flatten(0, 1)
-    return spread_rest(*flat, classes, target.tail).unflatten(0, target.ids_BNK.shape[:2])
+    return spread_rest(*flat, classes, target.tail).view(*target.ids_BNK.shape[:2], classes)
 
 
 def _check_ids(target: PosteriorBatch, classes: int) -> None:

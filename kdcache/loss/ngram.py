@@ -101,7 +101,7 @@ def estimate_ngram(
         raise ConfigError("There are no transcripts to estimate an n-gram from; give some.")
     histories = _histories(counts, labels, order)
     index = {history: row for row, history in enumerate(histories)}
-    probabilities = {history: row for history, row in _smoothed(counts, labels)}
+    probabilities = dict(_smoothed(counts, labels))
     logp_HL = np.log([_of_longest_end(h, order, probabilities) for h in histories])
     next_HL = np.array(
         [[_after(h, label, order, index) for label in range(labels)] for h in histories]

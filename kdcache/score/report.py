@@ -97,7 +97,7 @@ def score_student(
         busy += time.perf_counter() - begun
         if progress is not None:
             progress(len(hypotheses), len(ordered))
-    size = weight_size(student.model)
+    size = weight_size(student.network)
     return ScoreReport(
         wer=_rate(utterances, hypotheses),
         utterances=len(hypotheses),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kdcache.student.ctc_settings import StreamingSettings
 
 
-class StreamingWav2Vec2Config(Wav2Vec2Config):
+class StreamingWav2Vec2Config(Wav2Vec2Config):  # type: ignore[misc]
     """A Wav2Vec2Config that also says how the network streams."""
 
     model_type = "kdcache_streaming_wav2vec2"
@@ -33,7 +33,7 @@ class StreamingWav2Vec2Config(Wav2Vec2Config):
     history: int = 96
 
 
-class StreamingWav2Vec2ForCTC(Wav2Vec2ForCTC):
+class StreamingWav2Vec2ForCTC(Wav2Vec2ForCTC):  # type: ignore[misc]
     """The same weights as a network that streams; another name, so that nobody runs it whole."""
 
     config_class = StreamingWav2Vec2Config
@@ -115,7 +115,8 @@ def attend(
     attention = layer.attention
 
     def heads(x_BTD: Tensor) -> Tensor:
-        return x_BTD.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2)
+        shape = (*x_BTD.shape[:2], attention.num_heads, attention.head_dim)
+        return x_BTD.view(shape).transpose(1, 2)
 
     mixed_BHTd = nn.functional.scaled_dot_product_attention(
         heads(attention.q_proj(hidden_BTD)),

@@ -275,7 +275,13 @@ def _first_student(
     if checkpoints:
         return load_student(checkpoints[-1].student)
     if settings.init is not None:
-        return load_student(settings.init).begin(settings.student)
+        student = load_student(settings.init)
+        if student.kind != settings.student.kind:
+            raise ConfigError(
+                f"`init` names a student of kind {student.kind}, and student.kind is "
+                f"{settings.student.kind}; give student: {{kind: {student.kind}}}."
+            )
+        return student.begin(settings.student)
     return build_student(settings.student, tokenizer)
 
 
