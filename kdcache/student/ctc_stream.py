@@ -49,7 +49,7 @@ class ChunkedCTC:
     @property
     def samples_of_chunk(self) -> int:
         """Samples that a chunk needs, those that the next needs too among them."""
-        return (self._streaming.chunk - 1) * self._shift + self._field
+        return int((self._streaming.chunk - 1) * self._shift + self._field)
 
     @property
     def _layers(self) -> torch.nn.ModuleList:
