@@ -37,6 +37,11 @@ def test_the_small_form_is_laid_over(fake: Pipeline) -> None:
     assert names == ["first", "each/a/7", "after/a/7", "last"]
 
 
+def test_an_override_takes_an_arm_away(fake: Pipeline) -> None:
+    names = [job.name for job in fake.plan("stages.each.for_each.arm.a=null").jobs]
+    assert names == ["first", "each/b/0", "each/b/1", "after/b/0", "after/b/1", "last"]
+
+
 def test_a_stage_reads_the_output_of_its_own_combination(fake: Pipeline) -> None:
     jobs = {job.name: job for job in fake.plan().jobs}
     assert jobs["after/b/1"].reads == (("each/b/1", "file"),)
