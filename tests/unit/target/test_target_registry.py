@@ -16,6 +16,7 @@ BUILT_IN = [
     "decoder_logits",
     "encoder_logits",
     "features",
+    "frame_logits",
     "full_sum",
     "hidden",
     "hypotheses",
@@ -47,6 +48,7 @@ def test_kinds() -> None:
         ("decoder_logits", "posterior", {"top_k": 8}, "log8"),
         ("hidden", "vector", {}, "fp16"),
         ("features", "vector", {}, "int8"),
+        ("frame_logits", "vector", {}, "fp16"),
     ],
 )
 def test_defaults(kind: str, record: str, settings: dict[str, int], codec: str) -> None:
