@@ -110,7 +110,7 @@ def test_codec_settings_are_filled_in() -> None:
         ),
         ({"kind": "lattice", "settings": {"topk": 3}}, r"Did you mean 'top_k'\?"),
         ({"kind": "lattice", "codek": "log8"}, r"Did you mean 'codec'\?"),
-        ({"kind": "hidden", "top_k": 3}, "no setting 'top_k'; known: none"),
+        ({"kind": "features", "top_k": 3}, "no setting 'top_k'; known: none"),
         ({"kind": "lattice", "top_k": -1}, "top_k is -1; expected an integer of at least 0"),
         ({"kind": "lattice", "settings": 3}, "settings of target 'lattice' are 3"),
         ({"kind": "lattice", "settings": {"top_k": 1}, "top_k": 1}, "has top_k both beside and"),

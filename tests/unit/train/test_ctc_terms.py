@@ -156,22 +156,22 @@ def test_a_student_learns_and_a_streaming_one_starts_from_it(tones: Path, tmp_pa
     file = save_ngram(ngram, tmp_path / "den.npz")
     common = {
         "data": {"corpus": tones / "train.jsonl", "tokenizer": tones / "tokenizer"},
-        "loss": {"rnnt": 0, "ctc": 0.5, "lf_mmi": 1, "denominator": file},
-        "optim": {"steps": 12, "warmup": 2, "learning_rate": 3e-3},
-        "batch_seconds": 6,
-        "augment": True,
+        "loss": {"rnnt": 0, "lf_mmi": 1, "denominator": file},
+        "optim": {"steps": 16, "warmup": 2, "learning_rate": 3e-3},
+        "batch_seconds": 12,
+        "augment": False,
     }
     first = TrainSettings(out=tmp_path / "whole", student=TINY, **common)
     prepare(first)
     train_here(first, lambda _: None)
     losses = [line["lf_mmi"] for line in read_metrics(first.out)]
-    assert losses[-1] < 0.8 * losses[0]
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
     start = first.out / "student"
     streams = {**TINY, "streaming": {"chunk": 4, "history": 8}}
     second = TrainSettings(out=tmp_path / "streams", init=start, student=streams, **common)
     prepare(second)
     train_here(second, lambda _: None)
-    assert read_metrics(second.out)[0]["lf_mmi"] < 0.8 * losses[0]
+    assert read_metrics(second.out)[0]["lf_mmi"] < losses[0]
     streaming = load_student(second.out / "student").streaming
     assert (streaming.chunk, streaming.history) == (4, 8)
     other = TrainSettings(
