@@ -12,7 +12,8 @@ import torch
 import yaml
 
 from kdcache.batch import Batch, PosteriorBatch
-from kdcache.corpus import read_manifest
+from kdcache.corpus import load_tokenizer, read_manifest
+from kdcache.loss import load_ngram
 from kdcache.store import create_or_open
 from kdcache.testing.samples import TOKENIZER_FILES, sample_packed, sample_spec
 from kdcache.train.settings import LossSettings, TrainSettings
@@ -63,6 +64,17 @@ def test_views_are_written(tones: Path, tmp_path: Path, monkeypatch: pytest.Monk
     recorded = read_manifest(tones / "train.jsonl")
     assert len(views) == 3 * len(recorded)
     assert {view.audio.speed for view in views} == {1.0, 0.9, 1.1}
+
+
+def test_the_denominator_is_written(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tones, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    exec(code("estimate_ngram"), {})
+    ngram = load_ngram("runs/denominator.npz")
+    assert ngram.order == 3
+    assert ngram.tokenizer == load_tokenizer("data/tokenizer").fingerprint
 
 
 def test_the_loop_learns_from_late_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
