@@ -22,6 +22,7 @@ from kdcache.student.augment import mask_features
 from kdcache.student.base import Student, audio_of
 from kdcache.student.ctc_files import read_ctc, write_ctc
 from kdcache.student.ctc_settings import SAMPLE_RATE, CTCStudentSettings, HiddenLayer
+from kdcache.student.mel_filters import set_mel_filters
 from kdcache.student.output import StudentOutput
 
 if TYPE_CHECKING:
@@ -182,6 +183,8 @@ class CTCStudent(Student):
         """See :func:`kdcache.student.build_student`."""
         model = Wav2Vec2ForCTC(_network_config(settings, tokenizer.vocab_size))
         _scale_by_fan_in(model)
+        if settings.first_filters == "mel":
+            set_mel_filters(model.wav2vec2.feature_extractor.conv_layers[0].conv, SAMPLE_RATE)
         model = network_of(model, settings.streaming)
         return cls(model, tokenizer, settings.streaming, settings.hidden_layers)
 

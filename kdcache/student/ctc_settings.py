@@ -65,11 +65,16 @@ class CTCStudentSettings(Settings):
     conv_channels: int = Field(default=64, ge=1)
     """Channels of the convolutions over samples."""
 
-    conv_kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
-    """Their kernels, first to last; none pads, so that none hears ahead."""
+    conv_kernels: tuple[int, ...] = (320, 3, 3)
+    """Their kernels, first to last; none pads. Those of wav2vec 2.0 are 10, 3, 3, 3, 3, 2, 2."""
 
-    conv_strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
-    """Their strides; the product is a frame's samples, of 16,000 a second."""
+    conv_strides: tuple[int, ...] = (80, 2, 2)
+    """Their strides; the product is a frame's samples, of 16,000 a second. Those of wav2vec 2.0
+    are 5, 2, 2, 2, 2, 2, 2."""
+
+    first_filters: Literal["mel", "random"] = "mel"
+    """What the first convolution begins as: band-pass filters along the mel scale, which spare a
+    small corpus the learning of them and want a kernel of some 10 ms; or random weights."""
 
     position_kernel: int = Field(default=32, ge=1)
     """Frames of the convolution that tells positions; of a student that streams, those up to the

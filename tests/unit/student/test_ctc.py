@@ -38,7 +38,17 @@ if TYPE_CHECKING:
     from kdcache.corpus.tokenizer import Tokenizer
 
 SMALL = CTCStudentSettings(
-    kind="ctc", hidden=16, layers=2, heads=2, conv_channels=8, position_kernel=5, dropout=0.2
+    kind="ctc",
+    hidden=16,
+    layers=2,
+    heads=2,
+    conv_channels=8,
+    # wav2vec 2.0's own.
+    conv_kernels=(10, 3, 3, 3, 3, 2, 2),
+    conv_strides=(5, 2, 2, 2, 2, 2, 2),
+    first_filters="random",
+    position_kernel=5,
+    dropout=0.2,
 )
 LENGTHS = (16_000, 9_000)
 
@@ -259,6 +269,23 @@ def _bigger_tokenizer() -> bytes:
 
     made = train_sentencepiece(["abcdefghijklmnopqrstuvwxyz"], 60, "char")
     return made.files()["tokenizer.model"]
+
+
+def test_the_first_convolution_begins_as_filters_along_the_mel_scale(tokenizer: Tokenizer) -> None:
+    """A tone comes out of the filters around it, in whichever phase it comes in."""
+    sizes = {"conv_channels": 66, "conv_kernels": (320, 3), "conv_strides": (80, 4)}
+    student = student_of(tokenizer, first_filters="mel", **sizes)
+    conv = student.model.wav2vec2.feature_extractor.conv_layers[0].conv
+    filters = conv.weight[:64, 0]
+    torch.testing.assert_close(filters.norm(dim=1), torch.full((64,), 2**0.5))
+    assert not conv.bias.any()
+    times, loudest = torch.arange(320) / 16_000, []
+    for hertz in (200.0, 800.0, 3200.0):
+        for phase in (0.0, 1.0, 2.0):
+            out = filters @ torch.cos(2 * np.pi * hertz * times + phase)
+            loudest.append(int(out.view(4, 16).square().sum(0).argmax()))
+    assert loudest[0] == loudest[1] == loudest[2] < loudest[3] == loudest[4] == loudest[5]
+    assert loudest[5] < loudest[6] == loudest[7] == loudest[8]
 
 
 @pytest.mark.parametrize(
