@@ -21,6 +21,8 @@ class StudentSettings(Settings):
     TERMS: ClassVar[dict[str, str]] = {
         "rnnt": "",
         "lattice_kl": "",
+        "alignment_kl": "",
+        "best_path_kl": "",
         "full_sum": "",
         "hypotheses": "",
         "ctc": "ctc_head",
