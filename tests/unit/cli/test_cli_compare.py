@@ -53,6 +53,19 @@ def test_json(cache: Path) -> None:
     assert rates[0] > rates[1] > 0
 
 
+def test_best_paths_and_as_many_of_the_worst_as_asked_for(cache: Path) -> None:
+    other = packed_again(cache)
+    lines = run(cache, other, "--top", 1).stdout.splitlines()
+    assert any("best paths" in line and "of 3 utterances" in line for line in lines)
+    (ctc_at,) = [at for at, line in enumerate(lines) if line == "target ctc"]
+    assert sum(line.endswith(" labels") for line in lines[ctc_at:]) == 1
+    lattice, ctc = json.loads(run(cache, other, "--json").stdout)["targets"]
+    assert lattice["paths"]["labels"] == 6
+    assert lattice["paths"]["seconds"] == 0.0
+    assert ctc["paths"]["seconds"] is None
+    assert [item["paths"]["utterances"] for item in ctc["utterances"]] == [1, 1, 1]
+
+
 def test_what_is_no_cache_is_bad_input(cache: Path, tmp_path: Path) -> None:
     result = run(cache, tmp_path / "nothing")
     assert result.exit_code == 2
