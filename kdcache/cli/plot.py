@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import click
 
-from kdcache.cli.plumbing import cache_argument, example, say, sink
+from kdcache.cli.plumbing import cache_argument, check_place, example, say, sink
 
 PATH = click.Path(path_type=Path)
 
@@ -62,6 +62,7 @@ def plot(
             f"there is nothing to draw of {utterance!r}: it failed ({found.message}); "
             "name one that `kdcache ls` lists."
         )
+    check_place(path)
     sounds = SoundOf(opened, manifest)
     try:
         sound = sounds.read(utterance)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kdcache.cli.plumbing import cache_argument, example, say, sink
+from kdcache.cli.plumbing import cache_argument, check_place, example, say, sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,6 +62,7 @@ def report(cache: str, out: Path, sort: str | None, top: int, manifest: Path | N
     from kdcache.store import open_cache
 
     opened = open_cache(cache)
+    check_place(out)
     found = read_report(opened, sort, top)
     sounds = SoundOf(opened, manifest)
     with progress("Drawing", unit="utterances", log=False) as shown:
