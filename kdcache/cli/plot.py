@@ -63,7 +63,7 @@ def plot(
             "name one that `kdcache ls` lists."
         )
     check_place(path)
-    sounds = SoundOf(opened, manifest)
+    sounds = SoundOf(opened, manifest, [utterance])
     try:
         sound = sounds.read(utterance)
     except AudioError as error:
