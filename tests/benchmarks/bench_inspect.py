@@ -35,18 +35,23 @@ def watch():
     while not over.wait(0.02):
         most[0] = max(most[0], memory())
 threading.Thread(target=watch, daemon=True).start()
-first = []
+first = None
+class Enough(Exception): pass
 class Out:
     def write(self, text):
-        first.append(time.perf_counter())
+        global first
+        first = first or time.perf_counter()
+        if sys.argv[1] == "ls": raise Enough  # as of | head -n 1
     def flush(self): pass
     def isatty(self): return False
 real, sys.stdout = sys.stdout, Out()
 start = time.perf_counter()
-main.main(sys.argv[1:], standalone_mode=False)
+try:
+    main.main(sys.argv[1:], standalone_mode=False)
+except Enough: pass
 end = time.perf_counter()
 over.set()
-print(json.dumps([first[0] - start, end - start, max(most[0], memory()) - before]), file=real)
+print(json.dumps([(first or end) - start, end - start, max(most[0], memory()) - before]), file=real)
 """
 
 
@@ -86,6 +91,11 @@ def rows_of(name: str, count: int, unit_rows: int, targets: int, times: int) -> 
             times=times,
         )  # fmt: skip
         listed, _, _ = measure("ls", str(large), "--where", "kl > 0.0005", times=times)
+        page = Path(folder) / "report.html"
+        told, _, told_memory = measure(
+            "report", str(large), "-o", str(page), "--top", "0", "--sample", "0", times=times
+        )
+        size = page.stat().st_size
     return [
         Row(f"inspect.{name}.first", first, "s to the first line"),
         Row(f"inspect.{name}", whole, "s for the whole screen"),
@@ -93,6 +103,9 @@ def rows_of(name: str, count: int, unit_rows: int, targets: int, times: int) -> 
         Row(f"inspect.{name}.where", chosen, "s for --where and --sort"),
         Row(f"inspect.{name}.where.memory", chosen_memory / 1e6, "MB at the peak"),
         Row(f"inspect.{name}.ls", listed, "s to the first line of ls --where"),
+        Row(f"report.{name}", told, "s for a page without pictures"),
+        Row(f"report.{name}.memory", told_memory / 1e6, "MB at the peak"),
+        Row(f"report.{name}.page", size / 1e6, "MB of HTML"),
     ]
 
 
