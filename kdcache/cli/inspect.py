@@ -86,7 +86,7 @@ def inspect(
     _check_usage(utterance, frames, bool(where or sort or label_noise))
     opened = open_cache(cache)
     if utterance is not None:
-        _show_utterance(opened, utterance, frames, as_json)
+        _show_utterance(opened.only(utterance), utterance, frames, as_json)
     elif label_noise:
         _show_noise(opened, where, top, as_json)
     elif where is not None or sort is not None:

@@ -55,7 +55,7 @@ def plot(
 
     path = Path(f"{quote(utterance, safe=' ')}.png") if out is None else out
     form = parse_format(path)
-    opened = open_cache(cache)
+    opened = open_cache(cache).only(utterance)
     found = summarise_utterance(opened, utterance)
     if found.error is not None:
         raise ConfigError(

@@ -29,9 +29,10 @@ from kdcache.store import (
     verify,
 )
 from kdcache.store.files import FileRecord
-from kdcache.store.index import INDEX_KEY, RowsById, SortedStrings, plain
+from kdcache.store.index import INDEX_KEY, plain
 from kdcache.store.places import open_storage
 from kdcache.store.ranged_table import RangedTable, _RangedFile
+from kdcache.store.sorted_strings import RowsById, SortedStrings
 from kdcache.testing.samples import TOKENIZER_FILES, sample_failed, sample_packed, sample_spec
 from kdcache.testing.store_contract import ODD_IDS, flip_bit
 
