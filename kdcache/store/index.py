@@ -25,6 +25,7 @@ from kdcache.store.catalogue import SHARD, UNIT
 from kdcache.store.checksums import file_hash
 from kdcache.store.commits import CommitRecord
 from kdcache.store.files import FileRecord, check_mapped, map_file
+from kdcache.store.local import read_ahead
 from kdcache.store.ranged_table import RangedTable
 from kdcache.store.seal import seal, unseal
 from kdcache.store.sorted_strings import one_array
@@ -191,6 +192,7 @@ def _head(storage: Storage) -> tuple[str, dict[str, FileRecord]] | None:
 
 def _open(storage: Storage, record: FileRecord) -> pa.Table:
     data = map_file(storage, record)
+    read_ahead(data)
     if record.size <= CHECKED_BYTES:
         check_mapped(storage, record, data)
     try:

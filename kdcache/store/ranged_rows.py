@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _END = 64 << 10
 """Bytes at the file's end that are asked for at once: its footer, in one request."""
 
+_LARGE_BYTES = (pa.large_string(), pa.large_binary())
+
 
 @dataclass(frozen=True, slots=True)
 class _Column:
@@ -124,7 +126,7 @@ def _column(
     missing = next(nulls)
     if pa.types.is_null(kind):
         return _Column(kind, missing, ())
-    own = (next(buffers), next(buffers))
+    own: tuple[Span, ...] = (next(buffers), next(buffers))
     if pa.types.is_dictionary(kind):
         values = next(coded)
         inner = _column(kind.value_type, iter(values.nulls), iter(values.buffers), coded)
@@ -197,13 +199,9 @@ def _validity(bits: np.ndarray, start: int) -> pa.Buffer | None:
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return text or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return kind in (pa.string(), pa.binary(), *_LARGE_BYTES)
 
 
 def _is_large(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_large_list(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_large_binary(kind)
-    )
+    """Whether offsets have 64 bits."""
+    return kind in _LARGE_BYTES or bool(pa.types.is_large_list(kind))

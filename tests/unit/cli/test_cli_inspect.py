@@ -170,6 +170,9 @@ def test_the_first_lines_do_not_wait_for_the_last(cache: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(opened), "catalogue_columns", watched)
         assert next(lines).startswith(str(cache))
+        assert seen == []
+        while not next(lines).strip().startswith("utterances"):
+            assert seen == []
         assert seen == ["duration"]
         list(lines)
     assert "fidelity.lattice.kl_mean" in seen

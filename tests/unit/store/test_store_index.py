@@ -137,6 +137,19 @@ def test_checking_the_index_does_not_fill_memory_with_it(path: Path) -> None:
     assert resident < size / 4
 
 
+@pytest.mark.skipif(not SMAPS.exists(), reason="needs /proc/self/smaps, as of Linux")
+def test_the_system_reads_ahead_in_the_index_and_not_in_shards(path: Path) -> None:
+    """What is read at random must not fetch its neighbours, and a column must."""
+    compact(path)
+    cache = open_cache(path)
+    cache.read_columns("a")
+    flags = re.findall(rf"{path}/(\w+)/\S+.*?VmFlags: ([^\n]+)", SMAPS.read_text(), re.DOTALL)
+    assert flags
+    of = {folder: flag.split() for folder, flag in flags}
+    assert "rr" not in of["index"]
+    assert all("rr" in flag for folder, flag in of.items() if folder != "index")
+
+
 def mapped_bytes(name: str) -> tuple[int, int]:
     """Bytes of the last mapping of such a file, and how many of them are in memory of ours."""
     mappings = SMAPS.read_text().split(name)
