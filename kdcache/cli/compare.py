@@ -47,7 +47,7 @@ def compare(a: str, b: str, utterances: int | None, top: int, as_json: bool) -> 
     from kdcache.inspect.compare_text import comparison_lines
     from kdcache.store import open_cache
 
-    with progress("Comparing", unit="utterances") as shown:
+    with progress("Comparing", unit="utterances", log=False) as shown:
         found = compare_caches(open_cache(a), open_cache(b), utterances, shown.update)
     if as_json:
         echo_json(found.to_dict())

@@ -2,7 +2,7 @@
 
 Between two rows that are known the id can only be among those between; some rows that lie evenly
 among them are asked for together, again and again, until what is left is small enough to be
-fetched. Of a hundred million ids that takes some hundred small requests in eight rounds, and 2 MB,
+fetched. Of a hundred million ids that takes some hundred small requests in eight rounds, and 1 MB,
 where the column has 4 GB. Whoever looks up many gets the column.
 """
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -113,46 +109,6 @@ def refused(*arguments: object) -> str:
 )
 def test_mistakes(cache: Path, options: tuple[str, ...], said: str) -> None:
     assert said in refused("inspect", cache, *options)
-
-
-# Terminals
-
-
-def on_a_terminal(columns: int, *arguments: str, **environment: str) -> str:
-    """What a command writes to a terminal of that width, stdout and stderr."""
-    main_end, command_end = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kdcache", *arguments],
-        stdout=command_end,
-        stderr=command_end,
-        env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm-256color", **environment},
-    )
-    os.close(command_end)
-    written = b""
-    try:
-        while part := os.read(main_end, 4096):
-            written += part
-    except OSError:  # the other end is closed
-        pass
-    assert process.wait() == 0, written
-    os.close(main_end)
-    return written.decode()
-
-
-def test_a_narrow_terminal_and_no_colour(cache: Path) -> None:
-    text = on_a_terminal(50, "inspect", str(cache), NO_COLOR="1")
-    lines = text.replace("\r", "").splitlines()
-    assert "\x1b[" not in text
-    # A path has no place at which it could be broken.
-    assert max(len(line) for line in lines if str(cache)[:20] not in line) <= 50
-    plain = run("inspect", cache).stdout
-    assert "".join(text.split()) == "".join(plain.split())
-
-
-def test_no_colour_in_progress(cache: Path) -> None:
-    text = on_a_terminal(80, "inspect", str(cache), "--label-noise", NO_COLOR="1")
-    assert "\x1b[3" not in text
-    assert "least likely transcripts" in text
 
 
 def test_the_first_lines_do_not_wait_for_the_last(cache: Path) -> None:
