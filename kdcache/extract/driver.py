@@ -7,12 +7,16 @@ own, so the same command resumes after anything, a kill −9 of every process in
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
+from kdcache.corpus.table import among
 from kdcache.errors import ConfigError, StorageError
 from kdcache.extract.check import check_settings
 from kdcache.extract.intake import Corpus, check_unchanged, read_corpus
@@ -210,24 +214,21 @@ def report_of(
     """What the cache holds of the corpus now, whoever brought it there."""
     from kdcache.store import open_cache
 
-    cache = open_cache(config.cache.path)
-    ids = {utterance.id: None for utterance in ready.corpus.utterances}
-    rows = cache.catalogue.select(["id", "duration"]).to_pylist()
-    seconds_of = {row["id"]: row["duration"] for row in rows if row["id"] in ids}
-    failures = {
-        row["id"]: (row["error"], row["message"])
-        for row in cache.failures.to_pylist()
-        if row["id"] in ids and row["id"] not in seconds_of
-    }
+    cache, ids = open_cache(config.cache.path), ready.corpus.utterances.ids
+    rows = cache.catalogue.select(["id", "duration"])
+    good = rows.filter(pa.array(among(rows["id"], ids)))
+    failed = cache.failures.filter(pa.array(among(cache.failures["id"], ids)))
+    failures = {row["id"]: (row["error"], row["message"]) for row in failed.to_pylist()}
+    left_N = ~(among(ids, good["id"]) | among(ids, failures))
     return ExtractReport(
         cache=config.cache.path,
         utterances=len(ids),
-        done=len(seconds_of) - ready.plan.present,
+        done=len(good) - ready.plan.present,
         skipped=ready.plan.present,
         failed=by_code(failures),
-        left=tuple(i for i in ids if i not in seconds_of and i not in failures),
+        left=tuple(ids.filter(pa.array(left_N)).to_pylist()),
         messages={name: message for name, (_, message) in failures.items()},
-        hours=sum(seconds_of.values()) / 3600,
+        hours=math.fsum(good["duration"].to_pylist()) / 3600,
         bytes=cache.nbytes,
         seconds=seconds,
         content_digest=cache.content_digest(),
