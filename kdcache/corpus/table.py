@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,6 +20,8 @@ from kdcache.types import AudioRef, Utterance
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    import numpy as np
 
 ROW_BYTES = 64
 """Of a row besides its characters: where they begin in four columns, three numbers, and bits."""
@@ -68,7 +69,7 @@ class UtteranceTable(Sequence[Utterance]):
         return self._table["text"]
 
     @property
-    def durations_N(self) -> np.ndarray:
+    def durations(self) -> np.ndarray:
         """float64 (N,): seconds to be heard, 0.0 where the manifest does not say."""
         seconds = pc.divide(pc.fill_null(self._table["duration"], 0.0), self._table["speed"])
         durations_N: np.ndarray = seconds.to_numpy()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kdcache.extract.config import ExtractConfig
     from kdcache.extract.plan import Unit
     from kdcache.extract.worker import UnitResult, UnitWorker
-    from kdcache.store import CacheSpec, CacheWriter
+    from kdcache.store import CacheSpec, CacheWriter, CommitResult
     from kdcache.teacher import Teacher
     from kdcache.types import TeacherSpec
 
@@ -79,16 +79,18 @@ class ExtractActor:
         started = time.monotonic()
         try:
             result = self._worker.run(unit)
-            self._commit(unit, result)
+            size = self._commit(unit, result).bytes
         except KdcacheError as error:
             return error
         seconds = time.monotonic() - started
-        return Done(len(result.packed), len(result.failed), result.audio_seconds, seconds)
+        failures = tuple((f.utterance.id, f.code, f.message) for f in result.failed)
+        counts = (len(result.packed), len(result.failed))
+        return Done(*counts, result.audio_seconds, seconds, size, failures)
 
-    def _commit(self, unit: Unit, result: UnitResult) -> None:
+    def _commit(self, unit: Unit, result: UnitResult) -> CommitResult:
         """Commit, and try again while the storage fails: the unit need not be computed anew."""
         attempt = uuid.uuid4().hex
-        persist(
+        return persist(
             lambda: self._writer.commit(unit.key, result.packed, result.failed, attempt),
             unit.key,
             self._job.config.storage_patience,

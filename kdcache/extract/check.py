@@ -65,7 +65,7 @@ def check_settings(
     bind_targets(bases, spec.teacher)
     spec.normalised()  # finds what no scout need be sent for
     sample = tuple(sample_of(corpus, config.sample_utterances))
-    hours = float(corpus.durations_N.sum()) / 3600
+    hours = float(corpus.durations.sum()) / 3600
     errand = Errand(config, spec.teacher, sample, hours)
     found = settle(wanted, errand, scout or scout_here, watch, anew=anew)
     return Checked(replace(spec, targets=found.targets).normalised(), files, found.choices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kdcache.config import ConfigLocation, ConfigPath, Settings
 
@@ -93,7 +93,14 @@ class ExtractConfig(Settings):
     """Utterances of a work unit, which becomes one shard."""
 
     actors: int | Literal["auto"] = "auto"
-    """Teacher actors; ``auto`` is as many as the cluster holds."""
+    """Teacher actors; ``auto`` is as many as the cluster holds, now and as nodes come and go."""
+
+    min_actors: int | None = Field(default=None, ge=1)
+    """With ``actors: auto``, how many are asked for at least, so that an autoscaler brings nodes
+    for them."""
+
+    max_actors: int | None = Field(default=None, ge=1)
+    """With ``actors: auto``, how many there are at most, however many the cluster holds."""
 
     cpus_per_actor: float = Field(default=1.0, gt=0)
     """CPUs that Ray reserves for an actor."""
@@ -118,6 +125,10 @@ class ExtractConfig(Settings):
 
     retry_failed: bool = False
     """Whether utterances that failed in an earlier run are tried again."""
+
+    events: ConfigPath | None = None
+    """A file on this machine that the run's events are appended to, one JSON object a line; unless
+    given, a new one in ``runs/`` of a cache that lies in a directory."""
 
     ray: RaySettings = RaySettings()
     """Where actors run."""
@@ -145,3 +156,12 @@ class ExtractConfig(Settings):
         if isinstance(value, int) and value < 1:
             raise ValueError(f"should be 'auto' or at least 1, got {value}")
         return value
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ExtractConfig:
+        least, most = self.min_actors, self.max_actors
+        if self.actors != "auto" and (least or most):
+            raise ValueError("min_actors and max_actors go with actors: auto, not with a number")
+        if least and most and least > most:
+            raise ValueError(f"min_actors {least} is more than max_actors {most}")
+        return self

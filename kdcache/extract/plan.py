@@ -9,8 +9,8 @@ A unit is named by a digest of what it computes. A unit of which a part is alrea
 cache keeps the batches that it has in the whole corpus, less what is present, and gets a
 name of its own from what remains.
 
-A plan is two bits an utterance, as a byte each, beside the corpus that it is of: units are made when
-they are looked at. So a plan of millions takes megabytes (docs/scale.md).
+A plan is two bits an utterance, as a byte each, beside the corpus that it is of: units are made
+when they are looked at. So a plan of millions takes megabytes (docs/scale.md).
 
 Shapes: N utterances of the corpus.
 """

@@ -9,6 +9,9 @@ One utterance that kills actors is found by bisection (see ``queue``). An actor 
 with its node is not held against its unit at first. When *every* unit kills its actor, the
 fault is not in the corpus, and the run ends instead of giving up the corpus one utterance after
 another. Between losses, and while the storage fails, the loop rests for longer and longer.
+
+How many actors there are may change while the loop runs. Of too many, those go that wait for a
+place in the cluster, then idle ones; one that has a unit goes when it has finished.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from kdcache.extract.patience import Rest
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from kdcache.extract.events import Tell
     from kdcache.extract.plan import Unit
     from kdcache.extract.queue import Task, WorkQueue
 
@@ -62,12 +66,16 @@ class Done:
         failed: utterances recorded as failed.
         audio_seconds: audio that was packed.
         seconds: how long the unit took.
+        bytes: of its shard and catalogue part.
+        failures: id, code and message of those that failed.
     """
 
     packed: int
     failed: int
     audio_seconds: float
     seconds: float
+    bytes: int = 0
+    failures: tuple[tuple[str, str, str], ...] = ()
 
 
 class Actors(Protocol):
@@ -106,16 +114,21 @@ class _Flight:
     task: Task | None
 
 
+def _nobody(event: str, /, **about: Any) -> None:
+    """Nobody wants to know."""
+
+
 class Pool:
     """Drains a queue with a number of actors.
 
     Args:
         actors: how they are started and called.
         queue: the units.
-        size: actors at once.
+        size: actors at once; see :meth:`resize`.
         max_attempts: of a unit; here it only scales how much bad luck is believed.
         on_done: called with each finished unit.
         give_up: called with a unit of one utterance that no actor survives, and why.
+        tell: told what happens; see ``kdcache.extract.events``.
         clock, sleep: of time.
     """
 
@@ -128,6 +141,7 @@ class Pool:
         max_attempts: int,
         on_done: Callable[[Done], None],
         give_up: Callable[[Unit, str], None],
+        tell: Tell = _nobody,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -137,6 +151,7 @@ class Pool:
         self._max_deaths = max(2, max_attempts) * _DEATHS_PER_ATTEMPT
         self._on_done = on_done
         self._give_up = give_up
+        self._tell = tell
         self._flights: dict[Any, _Flight] = {}
         self._idle: list[Any] = []
         self._sleep = sleep
@@ -144,6 +159,16 @@ class Pool:
         self._failed_starts = 0
         self._losses = Rest(clock, free=1)  # the first replacement is started at once
         self._refusals = Rest(clock)
+
+    @property
+    def alive(self) -> int:
+        """Actors that have started and were not lost since."""
+        starting = sum(flight.task is None for flight in self._flights.values())
+        return len(self._flights) - starting + len(self._idle)
+
+    def resize(self, size: int) -> None:
+        """From now on as many actors at once; those in excess go as soon as they have no unit."""
+        self._size = size
 
     def run(self, keep_going: Callable[[], bool]) -> None:
         """Work until the queue is drained or ``keep_going``, asked each second, says no.
@@ -168,10 +193,23 @@ class Pool:
 
     def _fill(self) -> None:
         """Give idle actors work, and start as many more as have a unit waiting."""
+        self._shrink()
         if self._refusals.over:
             self._hand_out()
         if self._losses.over:
             self._start()
+
+    def _shrink(self) -> None:
+        """Let actors go that are too many and have no unit, those first that have not started."""
+        excess = len(self._flights) + len(self._idle) - self._size
+        if excess <= 0:
+            return
+        starting = [call for call, flight in self._flights.items() if flight.task is None]
+        for call in starting[::-1][:excess]:
+            self._actors.kill(self._flights.pop(call).actor)
+        for _ in range(min(excess - len(starting), len(self._idle))):
+            self._actors.kill(self._idle.pop())
+            self._tell("actor_released", actors=self.alive)
 
     def _hand_out(self) -> None:
         while self._idle and (task := self._queue.take()):
@@ -196,24 +234,40 @@ class Pool:
         self._idle.append(flight.actor)
         if isinstance(result, KdcacheError):
             self._refused(flight.task, result)
-        elif result is None:
+        elif result is None or flight.task is None:
             self._failed_starts = 0
+            self._tell("actor_started", actors=self.alive)
         else:
             self._deaths = 0
             self._losses.succeeded()
             self._refusals.succeeded()
             self._on_done(result)
+            self._tell_done(flight.task.unit.key, result)
+
+    def _tell_done(self, unit: str, done: Done) -> None:
+        for name, code, message in done.failures:
+            self._tell("utterance_failed", unit=unit, id=name, code=code, message=message)
+        if halvings := getattr(done, "halvings", 0):
+            self._tell("batch_halved", unit=unit, halvings=halvings)
+        about = {"packed": done.packed, "failed": done.failed, "bytes": done.bytes}
+        times = {"audio_seconds": done.audio_seconds, "unit_seconds": done.seconds}
+        self._tell("unit_done", unit=unit, **about, **times, halvings=halvings)
 
     def _refused(self, task: Task | None, error: KdcacheError) -> None:
         """Storage may recover; anything else would be the same for every unit."""
         if task is None or not isinstance(error, StorageError):
             raise error
         self._refusals.failed()
+        self._tell("storage_refused", unit=task.unit.key, code=error.code, message=error.message)
         if isinstance(error, StorageFullError) or self._queue.refused(task):
             raise error
+        self._tell("unit_retried", unit=task.unit.key, parts=1)
 
     def _lost(self, task: Task | None, error: ActorLostError) -> None:
         self._losses.failed()
+        unit = None if task is None else task.unit.key
+        about = {"unit": unit, "with_node": error.with_node, "why": str(error)}
+        self._tell("actor_lost", actors=self.alive, **about)
         if error.with_node:
             self._lost_with_node(task, str(error))
         elif task is None:
@@ -228,8 +282,8 @@ class Pool:
                 f"finishing a unit, the last one with its node ({why}); once the cluster is "
                 "sound, the same command resumes."
             )
-        if task is not None and self._queue.lost_with_node(task):
-            self._give_up(task.unit, why)
+        if task is not None:
+            self._return(task, why, self._queue.lost_with_node)
 
     def _died_starting(self, why: str) -> None:
         self._failed_starts += 1
@@ -247,5 +301,14 @@ class Pool:
                 "Often a batch does not fit in memory: try a lower batch_seconds or fewer "
                 "actors; the same command then resumes."
             )
-        if self._queue.lost(task):
-            self._give_up(task.unit, why)
+        self._return(task, why, self._queue.lost)
+
+    def _return(self, task: Task, why: str, back: Callable[[Task], bool]) -> None:
+        """Put a unit whose actor is lost back into the queue, or give it up."""
+        waiting = len(self._queue)
+        if not back(task):
+            self._tell("unit_retried", unit=task.unit.key, parts=len(self._queue) - waiting)
+            return
+        self._give_up(task.unit, why)
+        (name,) = task.unit.ids
+        self._tell("utterance_failed", unit=task.unit.key, id=name, code="crash", message=why)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from kdcache.extract.config import ExtractConfig
     from kdcache.extract.errand import Survey
-    from kdcache.extract.report import ExtractReport, Snapshot
+    from kdcache.extract.report import ExtractReport
+    from kdcache.extract.tally import Snapshot
     from kdcache.store import Findings
 
 

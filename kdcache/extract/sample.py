@@ -30,7 +30,7 @@ def sample_of(corpus: Sequence[Utterance], count: int) -> list[Utterance]:
     count = min(count, len(table))
     hash_N4 = _hashes(table)
     words = tuple(hash_N4[:, word] for word in (3, 2, 1, 0))  # the last key counts first
-    ranked_N = np.lexsort((*words, table.durations_N))
+    ranked_N = np.lexsort((*words, table.durations))
     edges = [part * len(table) // count for part in range(count + 1)]
     parts = (ranked_N[start:stop].tolist() for start, stop in pairwise(edges))
 

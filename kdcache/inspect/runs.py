@@ -1,0 +1,160 @@
+"""What extractions tell of themselves in their events files: how far the last one is.
+
+The files are kept for people and may be deleted. Nothing in a cache depends on them, so whatever
+cannot be read is passed over: half a line that a crash has left, or a line of somebody else's.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from kdcache.inspect.text import format_bytes, format_count, row
+from kdcache.store.writer import RUNS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kdcache.store import Cache
+
+SILENT = 180.0
+"""Seconds without an event after which a run is taken for dead; it tells something every minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """How far a run is, by its own account.
+
+    Attributes:
+        file: its events.
+        state: ``running``, ``complete``, ``incomplete``, ``stopped``, ``failed``, or ``lost`` where
+            it has not said how it ended.
+        at: Unix seconds of its last event.
+        done, total, failed: utterances.
+        speed: seconds of audio per second.
+        bytes: that it has written.
+        actors: that lived.
+        seconds_left: as it was estimated; ``None`` where that could not be told.
+        message: the error that ended it.
+    """
+
+    file: str
+    state: str
+    at: float
+    done: int
+    total: int
+    failed: int
+    speed: float
+    bytes: int
+    actors: int
+    seconds_left: float | None
+    message: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return asdict(self)
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """Events of a file in order; lines that are none, such as the half of one, are skipped.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        for line in file:
+            event = _parsed(line)
+            if event is not None:
+                yield event
+
+
+def last_run(cache: Cache, now: float | None = None) -> RunState | None:
+    """The run that was begun last, of those whose events are in the cache's directory."""
+    if cache.is_remote:
+        return None
+    files = sorted((cache.path / RUNS).glob("*.jsonl"), reverse=True)
+    found = (state_of(file, now) for file in files)
+    return next((state for state in found if state is not None), None)
+
+
+def state_of(file: Path, now: float | None = None) -> RunState | None:
+    """The last run of an events file; ``None`` where it tells of none.
+
+    Args:
+        file: of events.
+        now: Unix seconds.
+    """
+    begun: dict[str, Any] | None = None
+    totals, actors, last = dict[str, Any](), 0, dict[str, Any]()
+    try:
+        for event in read_events(file):
+            last = event
+            if event["event"] == "run_started":
+                begun, totals, actors = event, {}, 0
+            totals = event.get("run", totals) if event["event"] != "run_started" else totals
+            actors = event["actors"] if event["event"].startswith("actor_") else actors
+    except OSError:
+        return None
+    if begun is None:
+        return None
+    return _state(str(file), begun, last, totals, actors, now)
+
+
+def run_lines(state: RunState) -> list[str]:
+    """What ``kdcache status`` says of a run."""
+    told = f"{state.done:,} of {format_count(state.total, 'utterance')}"
+    parts = [f"{state.state}, {told}", f"{state.speed:.0f}× real time", format_bytes(state.bytes)]
+    if state.state == "running":
+        parts.append(format_count(state.actors, "actor"))
+        if state.seconds_left is not None:
+            parts.append(f"{_span(state.seconds_left)} left")
+    if state.failed:
+        parts.append(f"{state.failed:,} failed")
+    lines = [row("last run", ", ".join(parts))]
+    return [*lines, row("", state.message)] if state.message else lines
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    known = isinstance(event, dict) and isinstance(event.get("event"), str) and "time" in event
+    return event if known else None
+
+
+def _state(
+    file: str,
+    begun: dict[str, Any],
+    last: dict[str, Any],
+    totals: dict[str, Any],
+    actors: int,
+    now: float | None,
+) -> RunState:
+    at = datetime.fromisoformat(last["time"]).timestamp()
+    ended = last["event"] == "run_ended"
+    silent = (datetime.now(UTC).timestamp() if now is None else now) - at
+    return RunState(
+        file=file,
+        state=last["outcome"] if ended else "running" if silent <= SILENT else "lost",
+        at=at,
+        done=totals.get("done", 0),
+        total=begun["utterances"],
+        failed=totals.get("failed", 0),
+        speed=totals.get("speed", 0.0),
+        bytes=totals.get("bytes", 0),
+        actors=actors,
+        seconds_left=totals.get("seconds_left"),
+        message=last.get("message") if ended else None,
+    )
+
+
+def _span(seconds: float) -> str:
+    """42 s, 3 min, 5 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
