@@ -36,6 +36,7 @@ class Task:
         deaths: actors that were lost while they had it.
         refusals: how often the storage did not take it.
         excuses: how often a lost node was taken to be the reason.
+        company: how often an actor was lost that had another unit besides.
     """
 
     unit: Unit
@@ -43,6 +44,12 @@ class Task:
     deaths: int = 0
     refusals: int = 0
     excuses: int = 0
+    company: int = 0
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it must have an actor to itself, so that another death is its own."""
+        return self.is_part or self.deaths + self.excuses + self.company > 0
 
 
 class WorkQueue:
@@ -63,6 +70,16 @@ class WorkQueue:
     def take(self) -> Task | None:
         """The next task, or ``None``."""
         return self._waiting.popleft() if self._waiting else None
+
+    def take_second(self) -> Task | None:
+        """The next task, unless it must have an actor to itself."""
+        return self.take() if self._waiting and not self._waiting[0].suspect else None
+
+    def lost_in_company(self, task: Task) -> None:
+        """The actor that had ``task`` and another is gone; which of them is to blame will show
+        when each has an actor to itself."""
+        task.company += 1
+        self._waiting.append(task)
 
     def lost_with_node(self, task: Task) -> bool:
         """The node is gone, and with it the actor that had ``task``: try again, for which the

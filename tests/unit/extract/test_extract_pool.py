@@ -69,6 +69,7 @@ class ScriptedActors:
     def kill(self, actor):
         self.alive.discard(actor)
         self.killed.append(actor)
+        self.calls = {call: made for call, made in self.calls.items() if made[0] != actor}
 
 
 @dataclass
