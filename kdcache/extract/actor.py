@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
     from kdcache.store import CacheSpec, CacheWriter, CommitResult
     from kdcache.teacher import Teacher
     from kdcache.types import TeacherSpec
+
+UNITS_IN_FLIGHT = 2
+"""What the pool gives an actor at most: the second is decoded while the first is computed."""
+
+_SWITCH_SECONDS = 5e-4
+"""For how long a thread that packs may keep the one that asks the teacher from the interpreter.
+Python's own 5 ms are longer than most of a small teacher's operations, after each of which its
+thread wants it back."""
 
 _TOLD = 300
 """Characters of Ray's account of a death that are passed on."""
@@ -58,8 +67,8 @@ class Job:
 
 
 class ExtractActor:
-    """One teacher in one process. Errors that kdcache knows are returned, not raised: a raised
-    one would come back wrapped in Ray's."""
+    """One teacher in one process, which may be given a unit while it works on another. Errors
+    that kdcache knows are returned, not raised: a raised one would come back wrapped in Ray's."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -79,13 +88,21 @@ class ExtractActor:
         started = time.monotonic()
         try:
             result = self._worker.run(unit)
+            writing = time.monotonic()
             size = self._commit(unit, result).bytes
         except KdcacheError as error:
             return error
-        seconds = time.monotonic() - started
-        failures = tuple((f.utterance.id, f.code, f.message) for f in result.failed)
-        counts = (len(result.packed), len(result.failed))
-        return Done(*counts, result.audio_seconds, seconds, size, failures)
+        ended = time.monotonic()
+        return Done(
+            packed=len(result.packed),
+            failed=len(result.failed),
+            audio_seconds=result.audio_seconds,
+            seconds=ended - started,
+            halvings=result.halvings,
+            stages=replace(result.stages, write=ended - writing),
+            bytes=size,
+            failures=tuple((f.utterance.id, f.code, f.message) for f in result.failed),
+        )
 
     def _commit(self, unit: Unit, result: UnitResult) -> CommitResult:
         """Commit, and try again while the storage fails: the unit need not be computed anew."""
@@ -128,6 +145,7 @@ class RayActors:
             num_gpus=crew.gpus,
             max_restarts=0,
             max_task_retries=0,
+            max_concurrency=UNITS_IN_FLIGHT,
         )
 
     def spawn(self) -> tuple[Any, Any]:
@@ -165,6 +183,7 @@ def load_pinned(config: ExtractConfig, known: TeacherSpec, device: str) -> Teach
         SpecMismatchError: it is another one than the driver found.
     """
     os.environ.update(environment(config.threads_per_actor))
+    sys.setswitchinterval(_SWITCH_SECONDS)
     # Only now, so that these libraries find the environment as it has to be.
     from kdcache.teacher import load_teacher
 

@@ -5,7 +5,7 @@ Every line has ``time`` (UTC) and ``event``; the other keys depend on it:
     run_started        run, kdcache, host, process, cache, utterances, units, present,
                        failed_before, actors, cpus, gpus, device: what it sets out to do, with what
     actor_started      actors: how many live now
-    actor_lost         actors, unit, with_node, why: its unit, if it had one, is tried again
+    actor_lost         actors, units, with_node, why: the units that it had are tried again
     actor_released     actors: the cluster has shrunk
     unit_done          unit, packed, failed, bytes, audio_seconds, unit_seconds, halvings
     unit_retried       unit, parts: 2 where it was split to find the utterance that is to blame

@@ -1,4 +1,7 @@
-"""The pull loop: actors ask for a unit each, and those that die are replaced.
+"""The pull loop: actors are given a unit each, and those that die are replaced.
+
+An actor that works on a unit is given another, so that it never waits for the loop: but only
+while there are units for all, and never one that was in the hands of an actor that died.
 
 Ray is behind the small :class:`Actors` protocol, so that the loop can be tested against
 scripted deaths. Every failure of a call is treated alike: the actor is lost, its unit goes
@@ -17,10 +20,11 @@ place in the cluster, then idle ones; one that has a unit goes when it has finis
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kdcache.errors import KdcacheError, StorageError, StorageFullError
+from kdcache.extract.gauge import StageSeconds
 from kdcache.extract.patience import Rest
 
 if TYPE_CHECKING:
@@ -65,7 +69,9 @@ class Done:
         packed: utterances that are now in the cache.
         failed: utterances recorded as failed.
         audio_seconds: audio that was packed.
-        seconds: how long the unit took.
+        seconds: how long the unit took, from when the actor was given it.
+        halvings: batches that did not fit in memory and were cut in two.
+        stages: where the time went.
         bytes: of its shard and catalogue part.
         failures: id, code and message of those that failed.
     """
@@ -74,6 +80,8 @@ class Done:
     failed: int
     audio_seconds: float
     seconds: float
+    halvings: int = 0
+    stages: StageSeconds = field(default_factory=StageSeconds)
     bytes: int = 0
     failures: tuple[tuple[str, str, str], ...] = ()
 
@@ -163,8 +171,7 @@ class Pool:
     @property
     def alive(self) -> int:
         """Actors that have started and were not lost since."""
-        starting = sum(flight.task is None for flight in self._flights.values())
-        return len(self._flights) - starting + len(self._idle)
+        return sum(tasks != [None] for tasks in self._busy().values()) + len(self._idle)
 
     def resize(self, size: int) -> None:
         """From now on as many actors at once; those in excess go as soon as they have no unit."""
@@ -183,9 +190,10 @@ class Pool:
                     self._sleep(WAIT_SECONDS)
                     continue
                 for call in self._actors.wait(self._flights.keys(), WAIT_SECONDS):
-                    self._land(call)
+                    if call in self._flights:  # else its actor has just been lost
+                        self._land(call)
         finally:
-            for actor in [flight.actor for flight in self._flights.values()] + self._idle:
+            for actor in [*self._busy(), *self._idle]:
                 self._actors.kill(actor)
 
     def _unfinished(self) -> bool:
@@ -201,7 +209,7 @@ class Pool:
 
     def _shrink(self) -> None:
         """Let actors go that are too many and have no unit, those first that have not started."""
-        excess = len(self._flights) + len(self._idle) - self._size
+        excess = self._excess()
         if excess <= 0:
             return
         starting = [call for call, flight in self._flights.items() if flight.task is None]
@@ -211,14 +219,34 @@ class Pool:
             self._actors.kill(self._idle.pop())
             self._tell("actor_released", actors=self.alive)
 
+    def _excess(self) -> int:
+        return len(self._busy()) + len(self._idle) - self._size
+
     def _hand_out(self) -> None:
         while self._idle and (task := self._queue.take()):
-            actor = self._idle.pop()
-            self._flights[self._actors.submit(actor, task.unit)] = _Flight(actor, task)
+            self._submit(self._idle.pop(), task)
+        if self._excess() > 0:
+            return
+        for actor, tasks in self._busy().items():
+            if len(self._queue) < self._size:
+                return
+            one = tasks[0] if len(tasks) == 1 else None
+            if one and not one.suspect and (task := self._queue.take_second()):
+                self._submit(actor, task)
+
+    def _submit(self, actor: Any, task: Task) -> None:
+        self._flights[self._actors.submit(actor, task.unit)] = _Flight(actor, task)
+
+    def _busy(self) -> dict[Any, list[Task | None]]:
+        """Actors with calls under way, and what each of these is about."""
+        busy: dict[Any, list[Task | None]] = {}
+        for flight in self._flights.values():
+            busy.setdefault(flight.actor, []).append(flight.task)
+        return busy
 
     def _start(self) -> None:
         starting = sum(flight.task is None for flight in self._flights.values())
-        room = self._size - len(self._flights) - len(self._idle)
+        room = self._size - len(self._busy()) - len(self._idle)
         for _ in range(min(room, len(self._queue) - starting - len(self._idle))):
             actor, call = self._actors.spawn()
             self._flights[call] = _Flight(actor, None)
@@ -229,9 +257,10 @@ class Pool:
             result = self._actors.result(call)
         except ActorLostError as error:
             self._actors.kill(flight.actor)
-            self._lost(flight.task, error)
+            self._lost([flight.task, *self._forget(flight.actor)], error)
             return
-        self._idle.append(flight.actor)
+        if flight.actor not in self._busy():
+            self._idle.append(flight.actor)
         if isinstance(result, KdcacheError):
             self._refused(flight.task, result)
         elif result is None or flight.task is None:
@@ -247,11 +276,11 @@ class Pool:
     def _tell_done(self, unit: str, done: Done) -> None:
         for name, code, message in done.failures:
             self._tell("utterance_failed", unit=unit, id=name, code=code, message=message)
-        if halvings := getattr(done, "halvings", 0):
-            self._tell("batch_halved", unit=unit, halvings=halvings)
+        if done.halvings:
+            self._tell("batch_halved", unit=unit, halvings=done.halvings)
         about = {"packed": done.packed, "failed": done.failed, "bytes": done.bytes}
         times = {"audio_seconds": done.audio_seconds, "unit_seconds": done.seconds}
-        self._tell("unit_done", unit=unit, **about, **times, halvings=halvings)
+        self._tell("unit_done", unit=unit, **about, **times, halvings=done.halvings)
 
     def _refused(self, task: Task | None, error: KdcacheError) -> None:
         """Storage may recover; anything else would be the same for every unit."""
@@ -263,27 +292,35 @@ class Pool:
             raise error
         self._tell("unit_retried", unit=task.unit.key, parts=1)
 
-    def _lost(self, task: Task | None, error: ActorLostError) -> None:
+    def _forget(self, actor: Any) -> list[Task | None]:
+        """What else a lost actor had."""
+        calls = [call for call, flight in self._flights.items() if flight.actor == actor]
+        return [self._flights.pop(call).task for call in calls]
+
+    def _lost(self, tasks: list[Task | None], error: ActorLostError) -> None:
         self._losses.failed()
-        unit = None if task is None else task.unit.key
-        about = {"unit": unit, "with_node": error.with_node, "why": str(error)}
+        units = [task.unit.key for task in tasks if task is not None]
+        about = {"units": units, "with_node": error.with_node, "why": str(error)}
         self._tell("actor_lost", actors=self.alive, **about)
         if error.with_node:
-            self._lost_with_node(task, str(error))
-        elif task is None:
+            self._lost_with_node(tasks, str(error))
+        elif len(tasks) > 1:
+            self._died_in_company(tasks, str(error))
+        elif tasks[0] is None:
             self._died_starting(str(error))
         else:
-            self._died(task, str(error))
+            self._died(tasks[0], str(error))
 
-    def _lost_with_node(self, task: Task | None, why: str) -> None:
+    def _lost_with_node(self, tasks: list[Task | None], why: str) -> None:
         if self._losses.failures >= _NODES_IN_A_ROW:
             raise KdcacheError(
                 f"Teacher actors were lost {self._losses.failures} times in a row without "
                 f"finishing a unit, the last one with its node ({why}); once the cluster is "
                 "sound, the same command resumes."
             )
-        if task is not None:
-            self._return(task, why, self._queue.lost_with_node)
+        for task in tasks:
+            if task is not None:
+                self._return(task, why, self._queue.lost_with_node)
 
     def _died_starting(self, why: str) -> None:
         self._failed_starts += 1
@@ -294,14 +331,15 @@ class Pool:
             )
 
     def _died(self, task: Task, why: str) -> None:
-        self._deaths += 1
-        if self._deaths >= self._max_deaths:
-            raise KdcacheError(
-                f"{self._deaths} teacher actors in a row died without finishing a unit ({why}). "
-                "Often a batch does not fit in memory: try a lower batch_seconds or fewer "
-                "actors; the same command then resumes."
-            )
+        self._count_death(why)
         self._return(task, why, self._queue.lost)
+
+    def _died_in_company(self, tasks: list[Task | None], why: str) -> None:
+        self._count_death(why)
+        for task in tasks:
+            if task is not None:
+                self._queue.lost_in_company(task)
+                self._tell("unit_retried", unit=task.unit.key, parts=1)
 
     def _return(self, task: Task, why: str, back: Callable[[Task], bool]) -> None:
         """Put a unit whose actor is lost back into the queue, or give it up."""
@@ -312,3 +350,12 @@ class Pool:
         self._give_up(task.unit, why)
         (name,) = task.unit.ids
         self._tell("utterance_failed", unit=task.unit.key, id=name, code="crash", message=why)
+
+    def _count_death(self, why: str) -> None:
+        self._deaths += 1
+        if self._deaths >= self._max_deaths:
+            raise KdcacheError(
+                f"{self._deaths} teacher actors in a row died without finishing a unit ({why}). "
+                "Often a batch does not fit in memory: try a lower batch_seconds or fewer "
+                "actors; the same command then resumes."
+            )

@@ -42,6 +42,7 @@ class Task:
         deaths: actors that were lost while they had it.
         refusals: how often the storage did not take it.
         excuses: how often a lost node was taken to be the reason.
+        company: how often an actor was lost that had another unit besides.
     """
 
     unit: Unit
@@ -49,6 +50,12 @@ class Task:
     deaths: int = 0
     refusals: int = 0
     excuses: int = 0
+    company: int = 0
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it must have an actor to itself, so that another death is its own."""
+        return self.is_part or self.deaths + self.excuses + self.company > 0
 
 
 class WorkQueue:
@@ -69,10 +76,22 @@ class WorkQueue:
 
     def take(self) -> Task | None:
         """The next task, or ``None``."""
-        if self._left and len(self._back) < MOST_BACK:
+        if self._planned_is_next:
             self._left -= 1
             return Task(next(self._planned))
         return self._back.popleft() if self._back else None
+
+    def take_second(self) -> Task | None:
+        """The next task, unless it must have an actor to itself."""
+        if self._planned_is_next or (self._back and not self._back[0].suspect):
+            return self.take()
+        return None
+
+    def lost_in_company(self, task: Task) -> None:
+        """The actor that had ``task`` and another is gone; which of them is to blame will show
+        when each has an actor to itself."""
+        task.company += 1
+        self._back.append(task)
 
     def lost_with_node(self, task: Task) -> bool:
         """The node is gone, and with it the actor that had ``task``: try again, for which the
@@ -113,6 +132,10 @@ class WorkQueue:
             return True
         self._back.extend(Task(part, is_part=True) for part in split_unit(task.unit))
         return False
+
+    @property
+    def _planned_is_next(self) -> bool:
+        return self._left > 0 and len(self._back) < MOST_BACK
 
     def _attempts(self, task: Task) -> int:
         return 1 if task.is_part and len(task.unit) > 1 else self._max_attempts

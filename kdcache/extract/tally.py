@@ -105,7 +105,7 @@ class Tally:
         self.failed += done.failed
         self.audio_seconds += done.audio_seconds
         self.bytes += done.bytes
-        self.halvings += getattr(done, "halvings", 0)
+        self.halvings += done.halvings
         self.show()
 
     def add_given_up(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from kdcache.inspect.text import format_bytes, format_count, row
+from kdcache.inspect.text import format_bytes, format_count, format_duration, row
 from kdcache.store.writer import RUNS
 
 if TYPE_CHECKING:
@@ -87,20 +87,19 @@ def state_of(file: Path, now: float | None = None) -> RunState | None:
         file: of events.
         now: Unix seconds.
     """
-    begun: dict[str, Any] | None = None
-    totals, actors, last = dict[str, Any](), 0, dict[str, Any]()
+    silent_since = datetime.now(UTC).timestamp() if now is None else now
+    begun: dict[str, Any] = {}
+    totals, last = begun, begun
     try:
         for event in read_events(file):
             last = event
             if event["event"] == "run_started":
-                begun, totals, actors = event, {}, 0
-            totals = event.get("run", totals) if event["event"] != "run_started" else totals
-            actors = event["actors"] if event["event"].startswith("actor_") else actors
-    except OSError:
+                begun, totals = event, {}
+            elif "run" in event:
+                totals = event["run"]
+        return _state(str(file), begun, last, totals, silent_since) if begun else None
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
         return None
-    if begun is None:
-        return None
-    return _state(str(file), begun, last, totals, actors, now)
 
 
 def run_lines(state: RunState) -> list[str]:
@@ -110,7 +109,7 @@ def run_lines(state: RunState) -> list[str]:
     if state.state == "running":
         parts.append(format_count(state.actors, "actor"))
         if state.seconds_left is not None:
-            parts.append(f"{_span(state.seconds_left)} left")
+            parts.append(f"{format_duration(state.seconds_left / 3600)} left")
     if state.failed:
         parts.append(f"{state.failed:,} failed")
     lines = [row("last run", ", ".join(parts))]
@@ -127,34 +126,20 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _state(
-    file: str,
-    begun: dict[str, Any],
-    last: dict[str, Any],
-    totals: dict[str, Any],
-    actors: int,
-    now: float | None,
+    file: str, begun: dict[str, Any], last: dict[str, Any], totals: dict[str, Any], now: float
 ) -> RunState:
     at = datetime.fromisoformat(last["time"]).timestamp()
     ended = last["event"] == "run_ended"
-    silent = (datetime.now(UTC).timestamp() if now is None else now) - at
     return RunState(
         file=file,
-        state=last["outcome"] if ended else "running" if silent <= SILENT else "lost",
+        state=last["outcome"] if ended else "running" if now - at <= SILENT else "lost",
         at=at,
         done=totals.get("done", 0),
         total=begun["utterances"],
         failed=totals.get("failed", 0),
         speed=totals.get("speed", 0.0),
         bytes=totals.get("bytes", 0),
-        actors=actors,
+        actors=totals.get("actors", 0),
         seconds_left=totals.get("seconds_left"),
         message=last.get("message") if ended else None,
     )
-
-
-def _span(seconds: float) -> str:
-    """42 s, 3 min, 5 h 20 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
