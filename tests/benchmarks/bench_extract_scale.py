@@ -53,7 +53,7 @@ UNIT_SECONDS = 60.0
 """What a unit of 200 utterances takes an actor, to say how many actors a driver can serve."""
 
 SETTLE = 3
-"""Units of every actor before it counts: what is first takes longer, and the next makes up for it."""
+"""Units of every actor before it counts: the first takes longer, and the next makes up for it."""
 
 PATIENCE = 1200.0
 
