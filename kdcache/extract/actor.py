@@ -183,15 +183,14 @@ def load_pinned(config: ExtractConfig, known: TeacherSpec, device: str) -> Teach
     os.environ.update(environment(config.threads_per_actor))
     sys.setswitchinterval(_SWITCH_SECONDS)
     # Only now, so that these libraries find the environment as it has to be.
-    from kdcache.teacher import load_teacher
+    from kdcache.extract.load import load_configured
 
     _make_reproducible(config.threads_per_actor, device)
-    settings = config.teacher
-    teacher = load_teacher(settings.path, device, settings.dtype, settings.adapter)
+    teacher = load_configured(config.teacher, device)
     if teacher.spec.fingerprint != known.fingerprint:
         raise SpecMismatchError(
             f"An actor on {ray.util.get_node_ip_address()} finds another teacher in "
-            f"{settings.path} than the driver does; every node must see the same directory "
+            f"{config.teacher.path} than the driver does; every node must see the same directory "
             "and have the same versions of torch and transformers."
         )
     return teacher

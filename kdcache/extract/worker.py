@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from kdcache.corpus.audio import encode_flac, to_int16
-from kdcache.errors import TeacherError, TeacherOutputError
+from kdcache.errors import ConfigError, TeacherError, TeacherOutputError
 from kdcache.extract.decode import Decoder, Heard
 from kdcache.extract.failure import failure_of_answer, pass_on_broken_device, told
 from kdcache.extract.forward import Forward
@@ -134,6 +134,7 @@ class UnitWorker:
 
         Raises:
             TeacherError: it failed; the message says how.
+            ConfigError: the teacher cannot be run as the settings say.
         """
         self._asking.submit(self._rehearse).result()
 
@@ -146,6 +147,8 @@ class UnitWorker:
             output = replace(output, blank=spec.blank_id)
             for target in self._targets:
                 target.pack(output)
+        except ConfigError:  # a setting that this machine cannot follow, and says so itself
+            raise
         except Exception as error:
             raise TeacherError(
                 f"Teacher {spec.name!r} fails on one second of noise, so it would fail on every "

@@ -9,6 +9,7 @@ an utterance, as ``control.json`` in its directory says:
     fail            RuntimeError for the whole batch
     full            the disk is full from now on, unless a file ``room`` is in the directory
     nan             NaN among the logits
+    room            padded samples of a batch that fit in memory; more is asked of torch in vain
     sleep           seconds that each batch takes
 """
 
@@ -18,6 +19,7 @@ import ctypes
 import errno
 import hashlib
 import json
+import math
 import os
 import signal
 import time
@@ -105,6 +107,8 @@ class FakeTeacher:
         self, audio: Sequence[np.ndarray], tokens: Sequence[Sequence[int]]
     ) -> list[TeacherOutput]:
         self.calls.append(len(audio))
+        if len(audio) * max(map(len, audio)) > self.control.get("room", math.inf):
+            torch.empty(2**60, dtype=torch.uint8)
         time.sleep(self.control.get("sleep", 0.0))
         for samples in audio:
             self._misbehave(len(samples))
