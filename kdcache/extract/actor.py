@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 import time
 import uuid
 from dataclasses import dataclass, replace
@@ -35,11 +34,6 @@ if TYPE_CHECKING:
 
 UNITS_IN_FLIGHT = 2
 """What the pool gives an actor at most: the second is decoded while the first is computed."""
-
-_SWITCH_SECONDS = 5e-4
-"""For how long a thread that packs may keep the one that asks the teacher from the interpreter.
-Python's own 5 ms are longer than most of a small teacher's operations, after each of which its
-thread wants it back."""
 
 _TOLD = 300
 """Characters of Ray's account of a death that are passed on."""
@@ -183,17 +177,15 @@ def load_pinned(config: ExtractConfig, known: TeacherSpec, device: str) -> Teach
         SpecMismatchError: it is another one than the driver found.
     """
     os.environ.update(environment(config.threads_per_actor))
-    sys.setswitchinterval(_SWITCH_SECONDS)
     # Only now, so that these libraries find the environment as it has to be.
-    from kdcache.teacher import load_teacher
+    from kdcache.extract.load import load_configured
 
     _make_reproducible(config.threads_per_actor, device)
-    settings = config.teacher
-    teacher = load_teacher(settings.path, device, settings.dtype, settings.adapter)
+    teacher = load_configured(config.teacher, device)
     if teacher.spec.fingerprint != known.fingerprint:
         raise SpecMismatchError(
             f"An actor on {ray.util.get_node_ip_address()} finds another teacher in "
-            f"{settings.path} than the driver does; every node must see the same directory "
+            f"{config.teacher.path} than the driver does; every node must see the same directory "
             "and have the same versions of torch and transformers."
         )
     return teacher

@@ -75,11 +75,10 @@ def _spec_of(
     config: ExtractConfig, targets: tuple[TargetSpec, ...]
 ) -> tuple[CacheSpec, dict[str, bytes]]:
     """The spec with these targets, and the tokenizer's files; the teacher is let go."""
+    from kdcache.extract.load import load_configured
     from kdcache.store import CacheSpec
-    from kdcache.teacher import load_teacher
 
-    settings = config.teacher
-    teacher = load_teacher(settings.path, "cpu", settings.dtype, settings.adapter)
+    teacher = load_configured(config.teacher, "cpu")
     spec = CacheSpec(
         teacher=teacher.spec,
         tokenizer=teacher.tokenizer.fingerprint,

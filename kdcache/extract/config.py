@@ -22,7 +22,12 @@ class TeacherSettings(Settings):
     """Where it runs; ``auto`` is cuda where Ray has GPUs to give, else cpu."""
 
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """The number format of its weights and activations."""
+    """The number format of its weights and activations; what is cached is computed in it, so that
+    it is part of the teacher's fingerprint."""
+
+    compile: bool = False
+    """Whether ``torch.compile`` makes kernels of its layers: faster after a start of minutes. It
+    changes last digits, and so is part of the fingerprint as well."""
 
     adapter: str | None = None
     """``module:Class`` of an adapter of your own; by default the directory's architecture
@@ -87,7 +92,7 @@ class ExtractConfig(Settings):
     ``codebooks`` trained."""
 
     batch_seconds: float = Field(default=120.0, gt=0)
-    """Seconds of audio of a padded batch."""
+    """Seconds of audio of a padded batch. One that does not fit in memory is halved."""
 
     unit_utterances: int = Field(default=200, ge=1)
     """Utterances of a work unit, which becomes one shard."""
@@ -106,7 +111,8 @@ class ExtractConfig(Settings):
     """CPUs that Ray reserves for an actor."""
 
     gpus_per_actor: float | None = Field(default=None, ge=0)
-    """GPUs that Ray reserves for an actor; unless given, 1 on cuda and 0 on cpu."""
+    """GPUs that Ray reserves for an actor; unless given, 1 on cuda and 0 on cpu. With 0.5, two
+    actors share a GPU; its memory is not divided for them."""
 
     threads_per_actor: int = Field(default=1, ge=1)
     """Arithmetic threads of an actor. Sums are split among them, so that another number may

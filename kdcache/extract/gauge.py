@@ -9,13 +9,12 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
 class StageSeconds:
-    """Seconds by the wall's clock in each stage. Stages overlap: their sum may be more than the
-    seconds that passed.
+    """Seconds in each stage. Stages overlap: their sum may be more than the seconds that passed.
 
     Attributes:
         decode: reading and resampling audio, all decoding threads together.
@@ -45,23 +44,27 @@ class StageSeconds:
 class Gauge:
     """Counts for one unit; several threads may do so at once.
 
+    Args:
+        clock: seconds; the wall's, or those that a thread has computed.
+
     Attributes:
         halvings: batches that did not fit in memory and were cut in two.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.halvings = 0
+        self._clock = clock
         self._seconds = dict.fromkeys((field.name for field in fields(StageSeconds)), 0.0)
         self._lock = Lock()
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
         """Count the seconds of the block for ``stage``."""
-        started = time.perf_counter()
+        started = self._clock()
         try:
             yield
         finally:
-            seconds = time.perf_counter() - started
+            seconds = self._clock() - started
             with self._lock:
                 self._seconds[stage] += seconds
 

@@ -12,6 +12,7 @@ asks the teacher.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from kdcache.corpus.audio import encode_flac, to_int16
-from kdcache.errors import TeacherError, TeacherOutputError
+from kdcache.errors import ConfigError, TeacherError, TeacherOutputError
 from kdcache.extract.decode import Decoder, Heard
 from kdcache.extract.failure import failure_of_answer, pass_on_broken_device, told
 from kdcache.extract.forward import Forward
@@ -31,7 +32,7 @@ from kdcache.extract.memory import is_memory_error, release_memory
 from kdcache.store import FailedUtterance, PackedUtterance
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from kdcache.extract.forward import Answer
     from kdcache.extract.plan import Batch, Unit
@@ -87,6 +88,7 @@ class UnitWorker:
         targets: what is kept of its answers; they hear one answer at a time.
         keep_audio: whether the samples are packed beside the targets, as FLAC.
         decode_threads: threads that decode audio ahead of the teacher.
+        clock: by which the seconds of the stages are counted.
     """
 
     def __init__(
@@ -96,7 +98,9 @@ class UnitWorker:
         *,
         keep_audio: bool = False,
         decode_threads: int = 2,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self._clock = clock
         self._teacher = teacher
         self._targets = tuple(targets)
         self._keep_audio = keep_audio
@@ -115,7 +119,7 @@ class UnitWorker:
         Raises:
             AcceleratorError: the device is broken, and with it this process.
         """
-        gauge = Gauge()
+        gauge = Gauge(self._clock)
         outcomes: list[Outcome] = []
         with closing(self._answers(unit.batches, gauge)) as answers:
             for batch in answers:
@@ -134,6 +138,7 @@ class UnitWorker:
 
         Raises:
             TeacherError: it failed; the message says how.
+            ConfigError: the teacher cannot be run as the settings say.
         """
         self._asking.submit(self._rehearse).result()
 
@@ -146,6 +151,8 @@ class UnitWorker:
             output = replace(output, blank=spec.blank_id)
             for target in self._targets:
                 target.pack(output)
+        except ConfigError:  # a setting that this machine cannot follow, and says so itself
+            raise
         except Exception as error:
             raise TeacherError(
                 f"Teacher {spec.name!r} fails on one second of noise, so it would fail on every "

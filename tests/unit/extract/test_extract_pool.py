@@ -122,10 +122,75 @@ def test_no_more_actors_than_asked_for_or_useful():
     actors = ScriptedActors()
     run(actors, units_of(*"abcdefgh"), size=3)
     assert actors.most_alive == 3
-    assert actors.most_calls == 3
+    assert actors.most_calls == 6, "each has its next unit in hand"
     few = ScriptedActors()
     run(few, units_of("a"), size=8)
     assert few.most_alive == 1
+
+
+class TestASecondUnit:
+    def calls_of(self, actors):
+        """Records how many units an actor has whenever it is given one."""
+        loads = []
+        submit = actors.submit
+
+        def counted(actor, unit):
+            call = submit(actor, unit)
+            mine = [made for made in actors.calls.values() if made[0] == actor]
+            loads.append((unit.ids, len(mine)))
+            return call
+
+        actors.submit = counted
+        return loads
+
+    def test_is_in_hand_while_there_are_units_for_all(self):
+        actors = ScriptedActors()
+        loads = self.calls_of(actors)
+        run(actors, units_of(*"abcd"), size=1)
+        assert [load for _, load in loads] == [1, 2, 2, 2]
+        assert sorted(actors.done) == list("abcd")
+
+    def test_is_not_taken_from_an_actor_that_starts(self):
+        actors = ScriptedActors()
+        loads = self.calls_of(actors)
+        run(actors, units_of(*"ab"), size=2)
+        assert [load for _, load in loads] == [1, 1]
+
+    def test_no_more_than_two(self):
+        actors = ScriptedActors()
+        loads = self.calls_of(actors)
+        run(actors, units_of(*"abcdefghij"), size=1)
+        assert max(load for _, load in loads) == 2
+
+    def test_of_two_that_died_together_neither_is_blamed_and_the_guilty_one_is_found(self):
+        actors = ScriptedActors(lost_on("b"))
+        loads = self.calls_of(actors)
+        _, given_up = run(actors, units_of("a", "b", "c", "d"), size=1, max_attempts=2)
+        assert given_up == [(("b",), "killed")]
+        assert sorted(actors.done) == list("acd")
+        assert [load for ids, load in loads if ids == ("b",)] == [2, 1, 1]
+
+    def test_parts_of_a_unit_that_kills_are_alone(self):
+        actors = ScriptedActors(lost_on("c"))
+        loads = self.calls_of(actors)
+        _, given_up = run(actors, units_of("abcd", *"efgh"), size=1, max_attempts=1)
+        assert given_up == [(("c",), "killed")]
+        assert sorted(actors.done) == list("abdefgh")
+        assert all(load == 1 for ids, load in loads if set(ids) < set("abcd"))
+
+    def test_a_lost_node_costs_both_nothing(self):
+        losses = iter([ActorLostError("node gone", with_node=True)])
+        actors = ScriptedActors(lambda unit: next(losses, None) if unit else None)
+        _, given_up = run(actors, units_of(*"abc"), size=1, max_attempts=1)
+        assert given_up == []
+        assert sorted(actors.done) == list("abc")
+
+    def test_a_storage_that_refuses_one_leaves_the_other(self):
+        refusals = iter([StorageError("503")])
+        actors = ScriptedActors(lambda unit: next(refusals, None) if unit else None)
+        run(actors, units_of(*"abc"), size=1)
+        assert sorted(actors.done) == list("abc")
+        assert len(actors.killed) == 1
 
 
 def test_a_dead_actor_is_replaced_and_its_unit_done():

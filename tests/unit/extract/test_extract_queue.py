@@ -37,6 +37,22 @@ def test_a_death_puts_the_unit_behind_the_others():
     assert [queue.take().unit.ids, queue.take().unit.ids] == [("b",), ("a",)]
 
 
+def test_whoever_was_lost_once_stands_beside_nobody():
+    queue = WorkQueue([unit_of("a"), unit_of("b")], 3)
+    first, second = queue.take(), queue.take_second()
+    assert not first.suspect
+    queue.lost_in_company(first)
+    queue.lost_in_company(second)
+    assert queue.take_second() is None
+    assert queue.take() is first
+    assert first.suspect
+    assert first.deaths == 0
+
+
+def test_nothing_is_left_to_stand_beside():
+    assert WorkQueue([], 3).take_second() is None
+
+
 def test_the_last_attempt_counts_before_a_split():
     queue = WorkQueue([unit_of("a", "b")], 2)
     task = queue.take()
