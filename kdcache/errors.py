@@ -15,7 +15,8 @@
     ├── UtteranceError               one utterance cannot be used; recorded, the others go on
     │   ├── AudioError               audio is missing, truncated or empty
     │   ├── TranscriptError          text is empty or cannot be spelt by the tokenizer
-    │   └── TeacherOutputError       the teacher gave NaN or an impossible shape
+    │   ├── TeacherOutputError       the teacher gave NaN or an impossible shape
+    │   └── TeacherMemoryError       it does not fit in memory, even by itself
     ├── StorageError                 the storage failed or is not fit for commits
     │   └── StorageFullError         there is no room left; what was written stays
     ├── DamagedCacheError            stored bytes are not what was written
@@ -139,6 +140,12 @@ class TeacherOutputError(UtteranceError):
     """The teacher gave NaN or a shape that cannot be."""
 
     code = "teacher-output"
+
+
+class TeacherMemoryError(UtteranceError):
+    """The teacher's memory does not suffice for the utterance, even by itself."""
+
+    code = "memory"
 
 
 class StorageError(KdcacheError):

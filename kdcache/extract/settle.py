@@ -63,11 +63,10 @@ def settle(
 
 def scout_here(errand: Errand, watch: Watch) -> Settled:
     """Run the errand in this process, on the CPU."""
+    from kdcache.extract.load import load_configured
     from kdcache.extract.survey import survey
-    from kdcache.teacher import load_teacher
 
-    settings = errand.config.teacher
-    teacher = load_teacher(settings.path, "cpu", settings.dtype, settings.adapter)
+    teacher = load_configured(errand.config.teacher, "cpu")
     steps = survey(errand, teacher)
     while True:
         try:

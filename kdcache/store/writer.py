@@ -45,7 +45,10 @@ if TYPE_CHECKING:
     from kdcache.store.storage import Storage
 
 DATA = "data"
-_OWN = (HEADER, TOKENIZER, DATA, CATALOGUE, COMMITS, TEMPORARY, QUARANTINE, INDEX)
+RUNS = "runs"
+"""Where extractions leave their events files; no reader of the cache looks at them."""
+
+_OWN = (HEADER, TOKENIZER, DATA, CATALOGUE, COMMITS, TEMPORARY, QUARANTINE, INDEX, RUNS)
 
 
 @dataclass(frozen=True, slots=True)

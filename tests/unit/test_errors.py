@@ -25,6 +25,7 @@ CODES = {
     "StorageError": "storage",
     "StorageFullError": "storage-full",
     "TeacherError": "teacher",
+    "TeacherMemoryError": "memory",
     "TeacherOutputError": "teacher-output",
     "TokenizerError": "tokenizer",
     "TranscriptError": "transcript",
