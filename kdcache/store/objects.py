@@ -16,9 +16,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from kdcache.errors import ConfigError, MissingDependencyError, StorageError
+from kdcache.errors import (
+    ConfigError,
+    MissingDependencyError,
+    StorageError,
+    UnfitStorageError,
+)
 from kdcache.store.retry import Patience, read_patiently
-from kdcache.store.storage import StoredObject
+from kdcache.store.storage import FIT, StoredObject
 
 try:
     import obstore
@@ -39,6 +44,9 @@ ResultT = TypeVar("ResultT")
 
 _PART_BYTES = 64 * 1024 * 1024
 """A larger object is uploaded in parts: a shard of usual size is one request."""
+
+_NOT_IMPLEMENTED = "501 Not Implemented"
+"""How the library tells of a server that does not know the condition."""
 
 _MEMORY: dict[str, MemoryStore] = {}
 _MEMORY_LOCK = Lock()
@@ -63,6 +71,12 @@ class ObjectStorage:
     def location(self) -> str:
         """The URL."""
         return self._location
+
+    @property
+    def place(self) -> str:
+        """The URL, and the endpoint where the environment names one."""
+        endpoint = _endpoint() if self._location.startswith("s3://") else ""
+        return f"{self._location} at {endpoint}" if endpoint else self._location
 
     @property
     def folder(self) -> None:
@@ -106,7 +120,12 @@ class ObjectStorage:
                 obstore.put(self._store, self._at(key), data, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return self._holds(key, data)
-        except StorageError:
+        except StorageError as error:
+            if _NOT_IMPLEMENTED in error.message:
+                raise UnfitStorageError(
+                    f"{self.place}: the server does not know conditional puts, so commits are "
+                    f"not safe on it; {FIT}"
+                ) from error
             if self._holds(key, data):
                 return True
             raise
@@ -206,8 +225,12 @@ def open_object_storage(url: str) -> ObjectStorage:
 
 def _client_options() -> Any:
     """Plain HTTP only where an endpoint of the user's own asks for it."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    return {"allow_http": True} if endpoint.startswith("http://") else None
+    return {"allow_http": True} if _endpoint().startswith("http://") else None
+
+
+def _endpoint() -> str:
+    """Of an S3 service other than Amazon's, if the environment names one."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
 
 
 def _may_pass(error: KdcacheError) -> bool:
