@@ -7,19 +7,27 @@ in memory; a Ceph that may run on the machine beside it is not touched.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
 
 from cluster.local import free_port
+from tests.s3_server import BUCKET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "ceph", "monmaptool")
+PACKAGES = "radosgw ceph-mon ceph-osd"
 PATIENCE = 240.0
 KEY = "kdcache-tests"
 STORE_BYTES = 2**30
@@ -153,28 +161,48 @@ class Ceph:
             )
 
     def _answers(self) -> bool:
-        from urllib.error import HTTPError, URLError
-        from urllib.request import urlopen
-
         try:
             urlopen(self.url, timeout=5).close()
         except HTTPError:
             return True
-        except (URLError, OSError):
+        except OSError:
             return False
         return True
 
     def _until(self, met: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
-        while True:
+        while not met():
             if any(daemon.poll() is not None for daemon in self.daemons):
                 raise RuntimeError(f"a daemon of Ceph ended: see {self.folder}/*.out")
-            try:
-                if met():
-                    return
-            except RuntimeError:
-                if time.monotonic() > deadline:
-                    raise
             if time.monotonic() > deadline:
                 raise RuntimeError(f"Ceph did not start in {PATIENCE:.0f} s: see {self.folder}")
             time.sleep(0.2)
+
+
+@contextmanager
+def radosgw(folder: Path) -> Iterator[dict[str, str]]:
+    """A running server with one bucket: the environment that leads clients to it.
+
+    Where Ceph is not installed the test is skipped.
+
+    Args:
+        folder: new or empty, for the daemons' files.
+    """
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"needs Ceph's radosgw (Debian: {PACKAGES}); no {', '.join(missing)}")
+    boto3 = pytest.importorskip("boto3", reason="makes the bucket; moto depends on it")
+    ceph = Ceph(folder)
+    try:
+        ceph.start()
+        keys = {"aws_access_key_id": KEY, "aws_secret_access_key": KEY}
+        client = boto3.client("s3", endpoint_url=ceph.url, region_name="us-east-1", **keys)
+        client.create_bucket(Bucket=BUCKET)
+        yield {
+            "AWS_ENDPOINT_URL": ceph.url,
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": KEY,
+        }
+    finally:
+        ceph.stop()
