@@ -31,6 +31,7 @@ PACKAGES = "radosgw ceph-mon ceph-osd"
 PATIENCE = 240.0
 KEY = "kdcache-tests"
 STORE_BYTES = 2**30
+STARTS = 5
 
 CONFIGURATION = """\
 [global]
@@ -139,8 +140,16 @@ class Ceph:
     def _start_store(self, name: str) -> None:
         self.tell("ceph", "osd", "new", name, "0")
         self.tell("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", name)
-        self._daemon("ceph-osd", "-i", "0")
-        self._until(lambda: "1 up" in self.tell("ceph", "osd", "stat"))
+        # Now and then it asks the monitor before it knows the cluster's id, and ends.
+        for attempt in range(STARTS):
+            self._daemon("ceph-osd", "-i", "0")
+            try:
+                self._until(lambda: "1 up" in self.tell("ceph", "osd", "stat"))
+                break
+            except ChildProcessError:
+                if attempt + 1 == STARTS:
+                    raise
+                self.daemons.pop()
 
     def _start_server(self) -> None:
         self.tell("radosgw-admin", "user", "create", "--uid=tests", "--display-name=tests",
@@ -173,7 +182,7 @@ class Ceph:
         deadline = time.monotonic() + PATIENCE
         while not met():
             if any(daemon.poll() is not None for daemon in self.daemons):
-                raise RuntimeError(f"a daemon of Ceph ended: see {self.folder}/*.out")
+                raise ChildProcessError(f"a daemon of Ceph ended: see {self.folder}/*.out")
             if time.monotonic() > deadline:
                 raise RuntimeError(f"Ceph did not start in {PATIENCE:.0f} s: see {self.folder}")
             time.sleep(0.2)
