@@ -22,7 +22,7 @@ CONDITION = "if-none-match"
 
 
 class ScriptedWay(FaultyWay):
-    """The first writes of every object in some folders of the cache suffer.
+    """The first writes of every object in some folders of the cache, or of its parts, suffer.
 
     Args:
         upstream: host and port of the server.
@@ -41,7 +41,9 @@ class ScriptedWay(FaultyWay):
     def draw(self, request: Handler) -> tuple[float, int | str | None]:
         """The fault, for as long as the object has suffered too little."""
         super().draw(request)
-        if request.command != "PUT" or not any(f"/{f}/" in request.path for f in self._folders):
+        if request.command not in ("PUT", "POST") or not any(
+            f"/{f}/" in request.path for f in self._folders
+        ):
             return 0.0, None
         with self._lock:
             before = self.suffered.get(request.path, 0)

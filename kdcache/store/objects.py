@@ -110,13 +110,13 @@ class ObjectStorage:
 
     def put(self, key: str, data: bytes) -> None:
         """One PUT, or several parts that appear together."""
-        with self._reported(key):
+        with self._reported(key, writing=True):
             obstore.put(self._store, self._at(key), data, chunk_size=_PART_BYTES)
 
     def create_exclusive(self, key: str, data: bytes) -> bool:
         """One conditional PUT, never in parts: not every server checks the condition there."""
         try:
-            with self._reported(key):
+            with self._reported(key, writing=True):
                 obstore.put(self._store, self._at(key), data, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return self._holds(key, data)
@@ -191,11 +191,19 @@ class ObjectStorage:
         return read_patiently(once, key, self._patience, again=_may_pass)
 
     @contextmanager
-    def _reported(self, key: str) -> Iterator[None]:
-        """Turn the library's errors into ours, in one line; a refused create passes."""
+    def _reported(self, key: str, *, writing: bool = False) -> Iterator[None]:
+        """Turn the library's errors into ours, in one line; a refused create passes.
+
+        Where something is missing on writing, it is not the object.
+        """
         try:
             yield
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if writing:
+                raise StorageError(
+                    f"{self._location}/{key}: the bucket is not there, or the upload in parts "
+                    "that was begun"
+                ) from error
             raise FileNotFoundError(2, "No such object", f"{self._location}/{key}") from None
         except AlreadyExistsError:
             raise

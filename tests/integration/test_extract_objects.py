@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from kdcache.errors import StorageError
 from kdcache.extract import ExtractConfig, prepare
 from kdcache.extract.actor import ExtractActor, Job
 from kdcache.extract.pool import Done
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from kdcache.store import Storage
     from kdcache.store.writer import CacheWriter, CommitResult
 
 obstore = pytest.importorskip("obstore", reason="object stores need obstore")
@@ -131,6 +134,33 @@ def test_a_fault_in_each_write_of_every_commit(place, upstream, monkeypatch, fau
         assert sum(item.packed for item in done) == len(LENGTHS)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{upstream}")
     check(place, where, UNITS)
+
+
+@pytest.mark.parametrize("fault", [503, "cut", 500])
+def test_a_fault_in_every_request_of_an_upload_in_parts(upstream, monkeypatch, fault):
+    """Its beginning, each part, and the end that makes it appear."""
+    monkeypatch.setattr("kdcache.store.objects._PART_BYTES", 5 * 2**20)
+    data = random.Random(fault).randbytes(11 * 2**20)
+    with open_way(ScriptedWay(upstream, ["data"], fault)) as way:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url_of(way))
+        storage = open_storage(f"s3://{BUCKET}/parts-{fault}")
+        storage.put("data/large", data)
+        assert len(way.suffered) >= 5
+    assert storage_at(upstream, monkeypatch, storage.location).read("data/large") == data
+
+
+def storage_at(upstream: str, monkeypatch: pytest.MonkeyPatch, location: str) -> Storage:
+    """Without anybody in the way."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{upstream}")
+    return open_storage(location)
+
+
+@pytest.mark.usefixtures("upstream")
+@pytest.mark.parametrize("write", ["put", "create_exclusive"])
+def test_a_bucket_that_goes_away_is_the_storage_s_failure(write):
+    """Which is waited out; any other error would be held against the utterances."""
+    with pytest.raises(StorageError, match=r"s3://gone/cache/a: the bucket is not there"):
+        getattr(open_storage("s3://gone/cache"), write)("a", b"data")
 
 
 def test_refusals_that_outlast_the_library_are_waited_out(place, upstream, monkeypatch):
