@@ -48,6 +48,9 @@ _PART_BYTES = 64 * 1024 * 1024
 _NOT_IMPLEMENTED = "501 Not Implemented"
 """How the library tells of a server that does not know the condition."""
 
+_NO_BUCKET = "NoSuchBucket"
+"""S3's code of an error for a bucket that is not there."""
+
 _MEMORY: dict[str, MemoryStore] = {}
 _MEMORY_LOCK = Lock()
 
@@ -132,9 +135,16 @@ class ObjectStorage:
         return True
 
     def entries(self, prefix: str = "") -> list[StoredObject]:
-        """Listed page by page, and sorted."""
+        """Listed page by page, and sorted; ConfigError where there is no such bucket."""
         path = self._at(prefix) or None
-        found = self._patiently(prefix, lambda: obstore.list(self._store, path).collect())
+        try:
+            found = self._patiently(prefix, lambda: obstore.list(self._store, path).collect())
+        except StorageError as error:
+            if _NO_BUCKET in str(error.__cause__):
+                raise ConfigError(
+                    f"{self.place}: there is no such bucket; make it, or correct the URL"
+                ) from error
+            raise
         return sorted(map(self._entry, found), key=lambda entry: entry.key)
 
     def delete(self, key: str) -> None:

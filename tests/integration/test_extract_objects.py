@@ -258,6 +258,16 @@ def test_an_unfit_server_is_refused_by_name(place, upstream, monkeypatch, kind, 
     assert open_storage(where).entries() == []
 
 
+@pytest.mark.usefixtures("upstream")
+def test_a_bucket_that_does_not_exist_is_a_mistake(place):
+    from kdcache.cli.main import main
+
+    told = CliRunner().invoke(main, command(place, "s3://never-made/cache"))
+    assert told.exit_code == 2, told.output
+    assert "s3://never-made/cache at http" in told.stderr
+    assert "there is no such bucket; make it" in told.stderr
+
+
 def test_a_sound_server_is_probed_with_few_requests(upstream, monkeypatch):
     with open_way(ScriptedWay(upstream, [], 503)) as way:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url_of(way))
