@@ -10,6 +10,7 @@
     │   ├── NotACacheError           the path holds no cache
     │   ├── NewerFormatError         the cache was written by a newer kdcache
     │   ├── SpecMismatchError        the cache was made with other settings
+    │   ├── UnfitStorageError        commits are not safe on the storage
     │   ├── UnknownUtteranceError    no utterance with that id
     │   └── MissingDependencyError   an optional package is not installed
     ├── UtteranceError               one utterance cannot be used; recorded, the others go on
@@ -17,7 +18,7 @@
     │   ├── TranscriptError          text is empty or cannot be spelt by the tokenizer
     │   ├── TeacherOutputError       the teacher gave NaN or an impossible shape
     │   └── TeacherMemoryError       it does not fit in memory, even by itself
-    ├── StorageError                 the storage failed or is not fit for commits
+    ├── StorageError                 the storage failed
     │   └── StorageFullError         there is no room left; what was written stays
     ├── DamagedCacheError            stored bytes are not what was written
     └── IncompleteCacheError         exit 3: some utterances of the corpus are not in the cache
@@ -106,6 +107,12 @@ class SpecMismatchError(InputError):
     code = "spec-mismatch"
 
 
+class UnfitStorageError(InputError):
+    """The storage lets two writers create one file, so that commits are not safe on it."""
+
+    code = "unfit-storage"
+
+
 class UnknownUtteranceError(InputError):
     """No utterance with that id."""
 
@@ -149,7 +156,7 @@ class TeacherMemoryError(UtteranceError):
 
 
 class StorageError(KdcacheError):
-    """The storage failed, or is not fit for commits."""
+    """The storage failed."""
 
     code = "storage"
 

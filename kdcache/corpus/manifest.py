@@ -163,7 +163,8 @@ def _iter_lines(path: Path) -> Iterator[tuple[Utterance, bool]]:
     """Each line's utterance, and whether it has an id."""
     folder = path.resolve().parent
     try:
-        with path.open(encoding="utf-8") as file:
+        # Some editors put a mark before the first line.
+        with path.open(encoding="utf-8-sig") as file:
             for number, text in enumerate(file, start=1):
                 if text.strip():
                     yield parse_line(text, f"{path}, line {number}", folder)

@@ -43,6 +43,11 @@ class LocalStorage:
         return str(self._root)
 
     @property
+    def place(self) -> str:
+        """The directory's path."""
+        return self.location
+
+    @property
     def folder(self) -> Path:
         """The directory."""
         return self._root

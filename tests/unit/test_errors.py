@@ -29,6 +29,7 @@ CODES = {
     "TeacherOutputError": "teacher-output",
     "TokenizerError": "tokenizer",
     "TranscriptError": "transcript",
+    "UnfitStorageError": "unfit-storage",
     "UnknownUtteranceError": "unknown-utterance",
     "UnsupportedTargetError": "unsupported-target",
     "UtteranceError": "utterance",
