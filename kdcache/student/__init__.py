@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdcache.student.checkpoint import load_student, save_student
+    from kdcache.student.from_ctc import begin_from_ctc
     from kdcache.student.settings import StudentSettings
     from kdcache.student.transducer import StudentOutput, TransducerStudent, build_student
 
@@ -17,6 +18,7 @@ _HOMES = {
     "StudentOutput": "transducer",
     "StudentSettings": "settings",
     "TransducerStudent": "transducer",
+    "begin_from_ctc": "from_ctc",
     "build_student": "transducer",
     "load_student": "checkpoint",
     "save_student": "checkpoint",
@@ -26,6 +28,7 @@ __all__ = [
     "StudentOutput",
     "StudentSettings",
     "TransducerStudent",
+    "begin_from_ctc",
     "build_student",
     "load_student",
     "save_student",

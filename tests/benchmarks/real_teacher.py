@@ -30,7 +30,7 @@ import torch
 from kdcache.corpus import load_tokenizer, read_manifest, write_manifest
 from kdcache.corpus.tokenizer_training import train_sentencepiece
 from kdcache.demo.recipe import load_recipe
-from kdcache.student import build_student, load_student, save_student
+from kdcache.student import begin_from_ctc, build_student, load_student, save_student
 from kdcache.train.checkpoint import finished_student, list_checkpoints
 from kdcache.train.loop import Trainer
 from kdcache.train.metrics import read_metrics
@@ -101,6 +101,26 @@ def take_head(
         student.ctc_head.bias.copy_(hearing.ctc_head.bias[rows])
 
 
+def begin_joint(source: Path, to: Path) -> Path:
+    """A transducer that says what the CTC head of ``source`` says, twice as wide as its encoder.
+
+    Half of the joint network then passes on what the head hears; the other is free to learn what
+    a sum of what was heard and what was said before cannot tell: that a piece is said again.
+    """
+    if to.is_dir():
+        return to
+    torch.manual_seed(0)
+    hearing, sizes = load_student(source), load_recipe("real").teacher.student
+    wide = sizes.model_copy(update={"joint": 2 * sizes.hidden})
+    student = build_student(wide, hearing.tokenizer)
+    assert student.ctc_head is not None
+    assert hearing.ctc_head is not None
+    student.model.encoder.load_state_dict(hearing.model.encoder.state_dict())
+    student.ctc_head.load_state_dict(hearing.ctc_head.state_dict())
+    begin_from_ctc(student)
+    return save_student(student, to)
+
+
 def settings(out: Path, run: str, tokenizer: str, **more: Any) -> TrainSettings:
     """Of one of the runs."""
     data = {"corpus": out / "train.jsonl", "tokenizer": out / tokenizer, "keep_in_memory": True}
@@ -110,7 +130,6 @@ def settings(out: Path, run: str, tokenizer: str, **more: Any) -> TrainSettings:
             "data": data,
             "student": load_recipe("real").teacher.student,
             "batch_seconds": 12,
-            "augment": False,
             "checkpoint_every": 200,
             **more,
         }
@@ -155,11 +174,37 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=20, help="of either training by CTC")
     parser.add_argument("--encoder", type=Path, default=HEARING, help="student to take it from")
     parser.add_argument("--longest", type=float, default=12, help="seconds of what it is taught")
+    parser.add_argument("--augment", action="store_true", help="mask what it hears while it learns")
     parser.add_argument("--rate", type=float, default=1e-3, help="greatest learning rate")
     parser.add_argument("--spell-steps", type=int, default=6000, help="of characters, at most")
     parser.add_argument("--ctc-steps", type=int, default=12000, help="at most, in that time")
-    parser.add_argument("--joint-steps", type=int, default=600, help="of the transducer")
+    parser.add_argument("--joint-steps", type=int, default=1200, help="of the transducer")
     return parser.parse_args()
+
+
+def train_ctc(args: argparse.Namespace, hears: Path, tokenizer: str, steps: int) -> Path:
+    """An encoder with a CTC head over a tokenizer's pieces."""
+    start = begin(hears, args.out / tokenizer, args.out / f"{tokenizer}-start")
+    more = {
+        "loss": {"rnnt": 0, "ctc": 1},
+        "optim": {"learning_rate": args.rate, "warmup": 100, "steps": steps},
+        "augment": args.augment,
+    }
+    return train(
+        settings(args.out, f"{tokenizer}-ctc", tokenizer, init=start, **more), args.minutes
+    )
+
+
+def train_joint(args: argparse.Namespace, hears: Path) -> Path:
+    """The transducer."""
+    more = {
+        "loss": {"rnnt": 1, "ctc": 0.5},
+        "optim": {"learning_rate": args.rate, "warmup": 50, "steps": args.joint_steps},
+        "augment": args.augment,
+        "seed": 1,
+    }
+    start = begin_joint(hears, args.out / "transducer-start")
+    return train(settings(args.out, "transducer", "subwords", init=start, **more), float("inf"))
 
 
 def main() -> None:
@@ -170,17 +215,9 @@ def main() -> None:
     if not (args.out / "subwords").is_dir():
         split_manifests(args.data, args.out, args.longest)
         train_tokenizers(args.out)
-    hears = args.encoder
-    for tokenizer, steps in (("characters", args.spell_steps), ("subwords", args.ctc_steps)):
-        start = begin(hears, args.out / tokenizer, args.out / f"{tokenizer}-start")
-        rate = {"learning_rate": args.rate, "warmup": 100, "steps": steps}
-        loss = {"rnnt": 0, "ctc": 1}
-        run = settings(args.out, f"{tokenizer}-ctc", tokenizer, loss=loss, optim=rate, init=start)
-        hears = train(run, args.minutes)
-    rate = {"learning_rate": args.rate / 2, "warmup": 50, "steps": args.joint_steps}
-    loss = {"rnnt": 1, "ctc": 0.5}
-    both = settings(args.out, "transducer", "subwords", loss=loss, optim=rate, init=hears, seed=1)
-    print(f"the teacher is at {train(both, float('inf'))}")
+    hears = train_ctc(args, args.encoder, "characters", args.spell_steps)
+    hears = train_ctc(args, hears, "subwords", args.ctc_steps)
+    print(f"the teacher is at {train_joint(args, hears)}")
 
 
 if __name__ == "__main__":
