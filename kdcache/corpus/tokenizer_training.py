@@ -16,12 +16,7 @@ MODEL_TYPES = ("unigram", "bpe", "char")
 
 
 def train_sentencepiece(
-    texts: Iterable[str],
-    vocab_size: int,
-    model_type: str = "unigram",
-    seed: int = 0,
-    *,
-    across_words: bool = False,
+    texts: Iterable[str], vocab_size: int, model_type: str = "unigram", seed: int = 0
 ) -> SentencePieceTokenizer:
     """Train a SentencePiece model; the same texts in the same order give the same bytes.
 
@@ -34,7 +29,6 @@ def train_sentencepiece(
             may be, as every character is one piece and nothing else is.
         model_type: ``unigram``, ``bpe`` or ``char``.
         seed: of SentencePiece's random numbers.
-        across_words: a piece may be several words, for texts of few different ones.
 
     Raises:
         ConfigError: there is no text, or it cannot give that many pieces.
@@ -56,7 +50,7 @@ def train_sentencepiece(
             model_type=model_type, num_threads=1, shuffle_input_sentence=False,
             character_coverage=1.0, byte_fallback=False, unk_id=0, bos_id=-1, eos_id=-1,
             pad_id=-1, normalization_rule_name="identity", minloglevel=2,
-            split_by_whitespace=not across_words, hard_vocab_limit=model_type != "char",
+            hard_vocab_limit=model_type != "char",
             max_sentence_length=max(10, *(len(line.encode()) + 1 for line in lines)),
         )  # fmt: skip
     except (RuntimeError, OSError) as error:

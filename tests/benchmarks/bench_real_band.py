@@ -1,9 +1,9 @@
 """Bytes of a really trained transducer's lattices as a band, and what is lost of them.
 
     python tests/benchmarks/bench_real_band.py                       after `make bench-teacher`
-    python tests/benchmarks/bench_real_band.py --room build/digits   of another teacher
+    python tests/benchmarks/bench_real_band.py --room build/real     of this teacher only
 
-The lattices are of speech that the teacher never heard and of its training set, collapsed to
+The lattices are of speakers that the teacher never heard and of its training set, collapsed to
 blank, label and rest. Ours is codec ``root`` with the fewest steps that lose no more than 1e-3
 nats a node: the mean divergence of a node's three classes from what is decoded. Beside it stand
 a byte a class (``log8``) and half precision of the same nodes, and half precision of the whole
@@ -44,6 +44,7 @@ BANDS = {
     "width5": BandRule(width=5),
 }
 BYTES_GOAL = 400.0
+ROOMS = (ROOM, Path("build/half"))
 
 
 class Bands(NamedTuple):
@@ -130,22 +131,26 @@ def said(room: Path, utterances: Sequence[Utterance]) -> float:
 def parse_args() -> argparse.Namespace:
     """How much; the defaults take a minute."""
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--room", type=Path, default=ROOM, help="where real_teacher.py made it")
+    parser.add_argument(
+        "--room", type=Path, nargs="*", default=ROOMS, help="where real_teacher.py made one"
+    )
     parser.add_argument("--utterances", type=int, default=24, help="of each set")
     return parser.parse_args()
 
 
 def main() -> None:
-    """A table of either set; rows of the speech that was not heard, and of that which was."""
+    """A table of either set; rows of either set and each teacher that is there."""
     args = parse_args()
-    if not (args.room / STUDENT).is_dir():
-        print(f"no teacher in {args.room} (make bench-teacher): nothing is measured")
+    rooms = [room for room in args.room if (room / STUDENT).is_dir()]
+    if not rooms:
+        print("no teacher of real speech (make bench-teacher): nothing is measured")
         sys.exit(0)
     torch.set_num_threads(1)
     rows = [
         row
+        for room in rooms
         for name, splits in SETS.items()
-        for row in report(args.room, name, splits, args.utterances)
+        for row in report(room, name, splits, args.utterances)
     ]
     publish(rows, args.json)
 

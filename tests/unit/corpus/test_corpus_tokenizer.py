@@ -61,16 +61,6 @@ def test_of_characters_there_are_only_so_many() -> None:
     assert all(len(piece) == 1 for piece in trained.pieces()[1:])
 
 
-@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
-def test_pieces_may_cross_words(model_type: str) -> None:
-    within, across = (
-        train_sentencepiece(TEXTS, 40, model_type, across_words=asked) for asked in (False, True)
-    )
-    assert not any("\u2581" in piece[1:] for piece in within.pieces())
-    assert any("\u2581" in piece[1:] for piece in across.pieces())
-    assert all(across.decode(across.encode(text)) == text for text in TEXTS)
-
-
 @pytest.mark.parametrize("model_type", ["unigram", "bpe", "char"])
 def test_training_is_deterministic(model_type: str) -> None:
     one, two = (train_sentencepiece(TEXTS, 48 if model_type != "unigram" else 40, model_type)
