@@ -56,9 +56,9 @@ bench: $(DEV) ## the benchmarks; their rows land in build/benchmarks.json
 bench-teacher: $(DEV) ## train small teachers on real speech for the benchmarks (an hour)
 	@test -d build/demo-real/teacher/student || $(MAKE) demo-real
 	$(BIN)/python tests/benchmarks/real_teacher.py
-	$(BIN)/python tests/benchmarks/real_teacher.py --out build/half --ctc-steps 1400 --joint-steps 600
+	$(BIN)/python tests/benchmarks/real_teacher.py --out build/half --ctc-steps 1400 --joint-steps 0
 	$(BIN)/python tests/benchmarks/real_posteriors.py
-	$(BIN)/python tests/benchmarks/real_posteriors.py --room build/half
+	$(BIN)/python tests/benchmarks/real_posteriors.py --room build/half --student subwords-ctc/student
 
 docs: $(DEV) ## write docs/cli.md anew from the commands' help
 	@mkdir -p build

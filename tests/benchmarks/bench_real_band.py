@@ -3,8 +3,9 @@
     python tests/benchmarks/bench_real_band.py                       after `make bench-teacher`
     python tests/benchmarks/bench_real_band.py --room build/real     of this teacher only
 
-The lattices are of speakers that the teacher never heard and of its training set, collapsed to
-blank, label and rest. Ours is codec ``root`` with the fewest steps that lose no more than 1e-3
+The lattices are of speakers that the teacher never heard, of its training set, and of that in
+noise, in which a teacher that knows it by heart is no longer sure; collapsed to blank, label and
+rest. Ours is codec ``root`` with the fewest steps that lose no more than 1e-3
 nats a node: the mean divergence of a node's three classes from what is decoded. Beside it stand
 a byte a class (``log8``) and half precision of the same nodes, and half precision of the whole
 lattice. The share of the occupancy beyond a band, and how much of the speech the transducer says
@@ -14,12 +15,14 @@ by itself, are printed. Bytes are the payload's, without containers. It asserts 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from bench_lattice_bytes import GOAL, STEPS, Point, measure
+from noisy_speech import in_noise
 from real_posteriors import ROOM, SETS, STUDENT, ask, pick
 from rows import Row, arguments, publish
 
@@ -31,7 +34,7 @@ from kdcache.teacher import load_teacher
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from kdcache.codec import LatticeRecord
     from kdcache.teacher import TeacherOutput
@@ -44,6 +47,8 @@ BANDS = {
     "width5": BandRule(width=5),
 }
 BYTES_GOAL = 400.0
+NOISE = (30, 20, 10)
+"""Signal-to-noise ratios, dB."""
 ROOMS = (ROOM, Path("build/half"))
 
 
@@ -104,17 +109,25 @@ def rows_of(name: str, bands: Bands, whole: Bands, seconds: float) -> list[Row]:
     ]
 
 
-def report(room: Path, name: str, splits: Sequence[str], count: int) -> list[Row]:
+def sets(room: Path, count: int, folder: Path) -> Iterator[tuple[str, list[Utterance]]]:
+    """Utterances by the name of their set; those in noise are written to a folder."""
+    for name, splits in SETS.items():
+        yield name, pick(room, splits, count)
+    for snr in NOISE:
+        heard = pick(room, SETS["heard"], count)
+        yield f"heard.{snr}dB", in_noise(heard, snr, folder / f"{room.name}-{snr}")
+
+
+def report(room: Path, name: str, utterances: Sequence[Utterance]) -> list[Row]:
     """One set of utterances, in all bands."""
     teacher = load_teacher(room / STUDENT)
-    asked = list(ask(teacher, pick(room, splits, count)))
-    outputs = [output for _, output in asked]
+    outputs = [output for _, output in ask(teacher, utterances)]
     seconds = sum(output.frames for output in outputs) * teacher.spec.frame_shift
     labels = sum(len(output.tokens) for output in outputs)
     print(
         f"{room.name}, {name}: {len(outputs)} utterances, {seconds:.0f} s, "
         f"{1 / teacher.spec.frame_shift:g} frames and {labels / seconds:.1f} labels a second, "
-        f"V = {teacher.spec.vocab_size}, WER {said(room, [u for u, _ in asked]):.1%}"
+        f"V = {teacher.spec.vocab_size}, WER {said(room, utterances):.1%}"
     )
     found = {band: collapse(outputs, rule) for band, rule in BANDS.items()}
     rows = []
@@ -139,19 +152,18 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """A table of either set; rows of either set and each teacher that is there."""
+    """A table of each set and each teacher that is there."""
     args = parse_args()
     rooms = [room for room in args.room if (room / STUDENT).is_dir()]
     if not rooms:
         print("no teacher of real speech (make bench-teacher): nothing is measured")
         sys.exit(0)
     torch.set_num_threads(1)
-    rows = [
-        row
-        for room in rooms
-        for name, splits in SETS.items()
-        for row in report(room, name, splits, args.utterances)
-    ]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for room in rooms:
+            for name, utterances in sets(room, args.utterances, Path(folder)):
+                rows += report(room, name, utterances)
     publish(rows, args.json)
 
 
