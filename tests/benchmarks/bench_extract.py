@@ -10,8 +10,8 @@ noise: what a batch costs does not depend on them. Its lattices are kept as the 
 from the start of the first batch in the teacher to the end of the last one, with a bare loop of the
 same teacher's forward over the same batches in this process. What packing and writing the last
 batches takes is no part of it, nor is the start, which is ``extract.start``. They take turns, and
-the ratio is the median of the turns'. Of both, the seconds are left out in which the teacher's thread
-waited for a core because other programs had it (``timed_teacher.py``); with them it is
+the ratio is the median of the turns'. Of both, those seconds are left out in which the teacher's
+thread waited for a core that others had (``timed_teacher.py``); with them it is
 ``extract.efficiency.wall``, which on a machine of two cores and no other work is the same.
 
 ``extract.share.*`` are parts of the seconds that all threads compute, taken in one more pass in
