@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,7 @@ TARGETS = {
     "hidden_codes": "hidden",
     "full_sum": "full_sum",
     "hypotheses": "hypotheses",
+    "decoder_kl": "decoder_logits",
 }
 """The cached target that a term of the loss is made of, by the term's name."""
 
@@ -105,6 +106,21 @@ class LossSettings(Settings):
     """RNN-T loss of the cache's ``hypotheses``, each weighted by its probability among them, nats
     per utterance. A lattice of each is computed in both directions, one after the other."""
 
+    attention: float = Field(default=0.0, ge=0)
+    """Cross-entropy of the attention decoder, nats summed over an utterance's labels and its
+    end."""
+
+    decoder_kl: float = Field(default=0.0, ge=0)
+    """KL from the cache's ``decoder_logits`` to the attention decoder, nats summed over an
+    utterance's labels and its end."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """The share of each token that ``attention`` spreads evenly over all classes."""
+
+    decoder_end: int | None = Field(default=None, ge=0)
+    """Class id by which the teacher of ``decoder_logits`` says that nothing follows, where it is
+    not the student's own, which is blank's: of Whisper its end of text."""
+
     rnnt_in_band: bool = False
     """Confine the RNN-T loss to alignments within the band of the cached ``lattice``, where that
     is banded and ``lattice_kl`` is not 0. The joint network is then evaluated at the band's nodes
@@ -117,6 +133,9 @@ class LossSettings(Settings):
 
     ramps: dict[str, Ramp] = Field(default={})
     """By term, how its weight is reached, for example ``{lattice_kl: {steps: 500}}``."""
+
+    OPTIONS: ClassVar[tuple[str, ...]] = ("label_smoothing",)
+    """Settings that are numbers, and no weights."""
 
     @model_validator(mode="after")
     def _ramps_are_of_terms(self) -> LossSettings:
@@ -139,8 +158,9 @@ class LossSettings(Settings):
         return self.model_copy(update=reached) if reached else self
 
     def _all(self) -> dict[str, float]:
-        """The weight of every term: those settings that are numbers."""
-        return {name: value for name, value in self if isinstance(value, float)}
+        """The weight of every term: those settings that are numbers, but for options."""
+        floats = {name: value for name, value in self if isinstance(value, float)}
+        return {name: value for name, value in floats.items() if name not in self.OPTIONS}
 
 
 class OptimSettings(Settings):
