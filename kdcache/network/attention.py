@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Attention(nn.Module):
         scores_BHQN = queries_BHQE @ keys_BHNE.transpose(-1, -2)
         if seen is not None:
             scores_BHQN = scores_BHQN.masked_fill(~seen, float("-inf"))
-        found_BHQE = scores_BHQN.softmax(-1).to(values_BHNE.dtype) @ values_BHNE
+        wide = torch.promote_types(scores_BHQN.dtype, torch.float32)
+        found_BHQE = scores_BHQN.softmax(-1, dtype=wide).to(values_BHNE.dtype) @ values_BHNE
         found: Tensor = self.out(found_BHQE.transpose(1, 2).flatten(2))
         return found
 

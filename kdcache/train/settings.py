@@ -200,6 +200,11 @@ class TrainSettings(Settings):
     init: ConfigPath | None = None
     """Start from the weights of this trained student instead of random ones."""
 
+    freeze: list[str] = Field(default=[])
+    """Parts of the student that are left as ``init`` has them, by name: of a transducer
+    ``encoder``, ``prediction``, ``joint`` and its heads. They are in evaluation mode: no dropout,
+    and the statistics of batch norms stay."""
+
     loss: LossSettings = LossSettings()
     """What is minimised."""
 
@@ -270,6 +275,8 @@ class TrainSettings(Settings):
             raise ValueError(f"should have the lowest ratio of noise first, got {self.noise}")
         for term in self.loss.weights():
             _check_learns(self.student, term)
+        for part in self.freeze:
+            _check_part(self.student, part)
         if self.targets() and self.data.cache is None:
             asked = " or ".join(f"loss.{name}" for name in self.loss.weights() if name in TARGETS)
             raise ValueError(f"should have data.cache for {asked}")
@@ -305,6 +312,14 @@ class TrainSettings(Settings):
         return tuple(dict.fromkeys(target for name, target in TARGETS.items() if name in weights))
 
 
+def _check_part(student: AnyStudentSettings, part: str) -> None:
+    """Refuse to freeze what students of its kind do not have."""
+    parts: tuple[str, ...] = getattr(student, "PARTS", ())
+    if part not in parts:
+        known = f"of {', '.join(parts)}" if parts else f"empty for kind {student.kind}"
+        raise ValueError(f"should have freeze {known}, got {part!r}.{did_you_mean(part, parts)}")
+
+
 def _check_learns(student: AnyStudentSettings, term: str) -> None:
     """Refuse a term of the loss that the student has nothing for."""
     if term not in student.TERMS:
@@ -314,5 +329,6 @@ def _check_learns(student: AnyStudentSettings, term: str) -> None:
         )
     needed = student.TERMS[term]
     if needed and not getattr(student, needed):
-        value = "true" if isinstance(getattr(student, needed), bool) else "<number>"
+        unset = {bool: "true", int: "<number>"}
+        value = unset.get(type(getattr(student, needed)), "<settings>")
         raise ValueError(f"should have student.{needed}: {value} for loss.{term}")
