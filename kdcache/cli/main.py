@@ -38,6 +38,7 @@ COMMANDS = {
     "compact": ("kdcache.cli.upkeep:compact", "Make a large cache quick to open."),
     "train": ("kdcache.cli.train:train", "Train a student from a cache."),
     "score": ("kdcache.cli.score:score", "Score a student on a manifest."),
+    "pipeline": ("kdcache.cli.pipeline:pipeline", "Run a recipe of a published system."),
 }
 """Name → where the command is, and its short help; in the order of the work."""
 

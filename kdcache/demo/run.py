@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -27,30 +27,12 @@ from kdcache.train import DataSettings, LossSettings, TrainSettings, note_of, ru
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from kdcache.config import Settings
     from kdcache.demo.recipe import ModelRecipe, Recipe
+    from kdcache.pipeline.show import Show
     from kdcache.types import Utterance
-
-
-class Progress(Protocol):
-    """A display of how far a stage is."""
-
-    def update(self, done: float, total: float | None = None, note: str = "") -> None:
-        """So much is done, of so much."""
-        ...
-
-
-class Show(Protocol):
-    """Opens a display."""
-
-    def __call__(
-        self, label: str, total: float | None = None, unit: str = ""
-    ) -> AbstractContextManager[Progress]:
-        """Show what is being done, of how much in all, counted in what."""
-        ...
 
 
 class Demo:

@@ -11,6 +11,7 @@ import torch
 from kdcache.corpus import load_audio
 from kdcache.errors import InputError
 from kdcache.score.decode import decode_labels
+from kdcache.score.size import weight_size
 from kdcache.score.wer import WordErrorRate, word_error_rate
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class ScoreReport:
         utterances, hours: what was decoded.
         parameters: of the network, auxiliary heads left out.
         bytes: of its weights as stored.
+        sparsity: share of the weights of its matrices that are exactly zero.
+        sparse_bytes: of its weights if zeros were not stored: see ``kdcache.score.size``.
         real_time_factor: seconds of computing ÷ seconds of audio, features included.
         batch_size, threads: what the real-time factor was measured with.
         hypotheses: by utterance id.
@@ -42,6 +45,8 @@ class ScoreReport:
     hours: float
     parameters: int
     bytes: int
+    sparsity: float
+    sparse_bytes: int
     real_time_factor: float
     batch_size: int
     threads: int
@@ -92,12 +97,15 @@ def score_student(
         busy += time.perf_counter() - begun
         if progress is not None:
             progress(len(hypotheses), len(ordered))
+    size = weight_size(student.model)
     return ScoreReport(
         wer=_rate(utterances, hypotheses),
         utterances=len(hypotheses),
         hours=audio_seconds / 3600,
         parameters=count_parameters(student),
         bytes=weights.stat().st_size if weights else _weight_bytes(student),
+        sparsity=size.sparsity,
+        sparse_bytes=size.sparse_bytes,
         real_time_factor=busy / audio_seconds,
         batch_size=batch_size,
         threads=torch.get_num_threads(),

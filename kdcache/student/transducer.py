@@ -79,9 +79,9 @@ class TransducerStudent(Student):
 
     @property
     def network(self) -> nn.Module:
-        """What decodes, in both passes; heads that only training uses are left out."""
+        """What decodes in the first pass; heads that only training uses are left out."""
         whole: nn.Module = self.model
-        return whole if self.rescorer is None else nn.ModuleList([whole, self.rescorer])
+        return whole
 
     def parts(self) -> dict[str, nn.Module]:
         """Encoder, prediction network, joint network with its projection, and the heads."""

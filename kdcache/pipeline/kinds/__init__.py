@@ -1,0 +1,1 @@
+"""The kinds of stages that come with kdcache, one a file."""

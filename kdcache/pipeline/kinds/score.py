@@ -1,0 +1,73 @@
+"""``score``: a student on a manifest. Output: ``report``, hypotheses and counts as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from kdcache.config import ConfigLocation, ConfigPath, Settings
+from kdcache.corpus import read_manifest
+from kdcache.inspect.summary import outline
+from kdcache.pipeline.kind import StageKind
+from kdcache.score import score_student
+from kdcache.score.counts import count_all, write_counts
+from kdcache.store import open_cache
+from kdcache.student import load_student
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kdcache.pipeline.kind import Work
+
+FIGURES = ("parameters", "bytes", "sparsity", "sparse_bytes", "real_time_factor")
+"""What a comparison takes from a score besides the errors."""
+
+
+class ScoreSettings(Settings):
+    """What is scored on what."""
+
+    student: ConfigPath
+    """The student's folder."""
+
+    manifest: ConfigPath
+    """With transcripts."""
+
+    cache: ConfigLocation | None = None
+    """The cache that it learnt from; its bytes per hour of audio go into the table."""
+
+    labels: dict[str, Any] = Field(default={})
+    """What sort of student it is, besides the stage's variables."""
+
+    batch_size: int = Field(default=16, ge=1)
+    """Utterances decoded at once."""
+
+
+class ScoreKind(StageKind[ScoreSettings]):
+    """Decode, count errors, measure sizes and speed."""
+
+    model = ScoreSettings
+
+    def outputs(self, settings: ScoreSettings, place: Path) -> dict[str, Path]:
+        """The report."""
+        return {"report": place / "score.json"}
+
+    def run(self, settings: ScoreSettings, work: Work) -> dict[str, Any]:
+        """Score; the word error rate and other figures."""
+        utterances = read_manifest(settings.manifest)
+        with work.show(f"Scoring {work.name}", len(utterances), "utterances") as shown:
+            report = score_student(
+                load_student(settings.student),
+                utterances,
+                weights=settings.student / "model.safetensors",
+                batch_size=settings.batch_size,
+                progress=lambda done, total: shown.update(done, total),
+            )
+        figures = {name: float(getattr(report, name)) for name in FIGURES}
+        if settings.cache is not None:
+            summary = outline(open_cache(settings.cache))
+            figures["cache_bytes_per_hour"] = float(summary.bytes_per_hour or 0.0)
+        labels = {**settings.labels, **work.variables}
+        counts = count_all(utterances, report.hypotheses, labels, figures)
+        write_counts(work.place / "score.json", counts)
+        return {"wer": counts.wer, **figures}

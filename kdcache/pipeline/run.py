@@ -1,0 +1,227 @@
+"""Run a plan's jobs one after another; what is done and unchanged is not done again.
+
+A job whose settings or inputs have changed is made anew in an empty folder; the old folder is
+set aside under ``set-aside/``, never mixed with the new. A job that was begun and not ended,
+with the same settings and inputs, goes on in its folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from kdcache.errors import ConfigError, KdcacheError
+from kdcache.pipeline.digest import digest_of
+from kdcache.pipeline.kind import Work
+from kdcache.pipeline.places import places_in
+from kdcache.pipeline.record import StageRecord, difference, read_record, write_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from kdcache.pipeline.plan import Job, Plan
+    from kdcache.pipeline.show import Show
+
+SET_ASIDE = "set-aside"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job in this run.
+
+    Attributes:
+        job: its name.
+        state: whether it was run, or was done already.
+        seconds: that it took, when it was run.
+    """
+
+    job: str
+    state: Literal["run", "unchanged"]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return asdict(self)
+
+
+def run_plan(
+    plan: Plan,
+    show: Show,
+    say: Callable[[str], None],
+    *,
+    only: Sequence[str] = (),
+    anew: Sequence[str] = (),
+    command: str = "",
+) -> list[Outcome]:
+    """Bring a plan to its end.
+
+    Args:
+        plan: what to do.
+        show: opens a progress display.
+        say: told in a line what happens to each job.
+        only: stages or jobs; they and what they need, nothing else. All if empty.
+        anew: stages or jobs to make again, with all that read from them, though unchanged.
+        command: what was typed, for results.
+
+    Raises:
+        ConfigError: no such stage, or the folder is used by another run or by something else.
+        KdcacheError: a stage failed. What was done stays, and the same call goes on.
+    """
+    jobs = plan.needed_by(_named(plan, only)) if only else list(plan.jobs)
+    again = {job.name for job in plan.fed_by(_named(plan, anew))}
+    plan.out.mkdir(parents=True, exist_ok=True)
+    with _alone(plan.out):
+        runner = _Runner(plan, show, say, command)
+        return [
+            runner.job(job, f"[{number}/{len(jobs)}]", job.name in again)
+            for number, job in enumerate(jobs, 1)
+        ]
+
+
+class _Runner:
+    """One run: records of the jobs that are done, by name."""
+
+    def __init__(self, plan: Plan, show: Show, say: Callable[[str], None], command: str) -> None:
+        self._plan, self._show, self._say, self._command = plan, show, say, command
+        self._done: dict[str, StageRecord] = {}
+
+    def job(self, job: Job, number: str, again: bool) -> Outcome:
+        """Run a job, or find that nothing is to be done."""
+        now, before = self._record(job), read_record(job.place)
+        if before is None:
+            _refuse_foreign(job)
+        if before is not None and not again and _is_done(job, before, now):
+            self._done[job.name] = before
+            self._say(f"{number} {job.name}: unchanged, took {_time(before.seconds)}")
+            return Outcome(job.name, "unchanged", before.seconds)
+        if before is not None and (why := _why_anew(before, now, again)):
+            kept = _set_aside(job.place, self._plan.out, job.name)
+            self._say(f"{number} {job.name}: made anew, because {why}; the old one is in {kept}")
+        record = self._run(job, now, number)
+        return Outcome(job.name, "run", record.seconds)
+
+    def _run(self, job: Job, now: StageRecord, number: str) -> StageRecord:
+        goes_on = read_record(job.place) is not None
+        self._say(f"{number} {job.name}: {'goes on' if goes_on else job.kind_name}")
+        began = time.monotonic()
+        job.place.mkdir(parents=True, exist_ok=True)
+        write_record(job.place, now)
+        work = Work(job.name, job.place, self._plan.out, job.variables, self._show, self._command)
+        facts = job.kind.run(job.settings, work)
+        record = replace(
+            now,
+            state="done",
+            outputs=_digests(job),
+            facts=facts,
+            seconds=round(time.monotonic() - began, 2),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        write_record(job.place, record)
+        self._done[job.name] = record
+        self._say(f"{number} {job.name}: done in {_time(record.seconds)}")
+        return record
+
+    def _record(self, job: Job) -> StageRecord:
+        """What a job would be made from now; what it reads is there."""
+        inputs = {f"{need}.{name}": self._done[need].outputs[name] for need, name in job.reads}
+        out = str(self._plan.out)
+        decisive = job.kind.decisive(job.settings)
+        outside = {
+            place: digest_of(place)
+            for place in places_in(job.settings)
+            if not place.startswith(f"{out}/") and place in set(_strings(decisive))
+        }
+        settings = _portable(decisive, out, outside)
+        return StageRecord(job.name, job.kind_name, job.kind.version, "begun", settings, inputs)
+
+
+def _named(plan: Plan, names: Sequence[str]) -> list[Job]:
+    return [job for name in names for job in plan.of_stage(name)]
+
+
+def _is_done(job: Job, before: StageRecord, now: StageRecord) -> bool:
+    same = before.state == "done" and before.fingerprint == now.fingerprint
+    return same and all(path.exists() for path in job.outputs.values())
+
+
+def _why_anew(before: StageRecord, now: StageRecord, again: bool) -> str:
+    """Why what is there cannot be used or gone on with; empty where it can."""
+    if before.fingerprint != now.fingerprint:
+        return difference(before, now)
+    if again:
+        return "that was asked for"
+    return "outputs of it are gone" if before.state == "done" else ""
+
+
+def _digests(job: Job) -> dict[str, str]:
+    for name, path in job.outputs.items():
+        if not path.exists():
+            raise KdcacheError(
+                f"The stage {job.name} has ended without its output {name} ({path}); that is a "
+                f"mistake in the kind {job.kind_name}."
+            )
+    return {name: job.kind.digest(name, path) for name, path in job.outputs.items()}
+
+
+def _portable(value: Any, out: str, outside: dict[str, str]) -> Any:
+    """Settings without places: outputs of the run by their names, other inputs by content."""
+    if isinstance(value, dict):
+        return {key: _portable(item, out, outside) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_portable(item, out, outside) for item in value]
+    if not isinstance(value, str):
+        return value
+    return outside.get(value, value.removeprefix(f"{out}/"))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in plain data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+def _refuse_foreign(job: Job) -> None:
+    """A folder without a record is empty but for folders of other jobs, or it is not ours."""
+    found = job.place.iterdir() if job.place.is_dir() else ()
+    if any(path.is_file() and not path.name.startswith(".") for path in found):
+        raise ConfigError(f"{job.place} holds what no pipeline made; give another --out.")
+
+
+def _set_aside(place: Path, out: Path, name: str) -> Path:
+    """Move a job's folder out of the way; where it is then."""
+    number = 1
+    while (kept := out / SET_ASIDE / f"{name.replace('/', '-')}.{number}").exists():
+        number += 1
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    place.rename(kept)
+    return kept
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the run's folder, so that two runs do not write over each other."""
+    handle = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"Another run works in {out}; wait for it, or give another --out."
+            ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
