@@ -85,8 +85,11 @@ class AttentionDecoder(nn.Module):
             hidden_BTM: the encoder's frames; those beyond ``frames_B`` have no say.
             frames_B: T of each utterance, at least 1.
         """
+        return self.spell(labels_BU, self.begin(hidden_BTM, frames_B))
+
+    def spell(self, labels_BU: Tensor, state: DecoderState) -> Tensor:
+        """The same from a state before anything was fed, which several sequences may share."""
         start = labels_BU.new_full((labels_BU.shape[0], 1), self.end)
-        state = self.begin(hidden_BTM, frames_B)
         logits_BLV, _ = self._feed(torch.cat([start, labels_BU], dim=1), state)
         return logits_BLV
 

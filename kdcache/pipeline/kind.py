@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from kdcache.config import Settings
@@ -29,6 +29,7 @@ class Work:
         variables: of ``for_each``, by name.
         show: opens a progress display, given label, total and unit.
         command: what was typed, for results.
+        ray: whether what could do without Ray is to run under it all the same.
     """
 
     name: str
@@ -36,7 +37,8 @@ class Work:
     out: Path
     variables: Mapping[str, Any]
     show: Show
-    command: str = field(default="")
+    command: str = ""
+    ray: bool = True
 
 
 class StageKind(ABC, Generic[SettingsT]):
@@ -71,6 +73,16 @@ class StageKind(ABC, Generic[SettingsT]):
     @abstractmethod
     def run(self, settings: SettingsT, work: Work) -> dict[str, Any]:
         """Do it; returns figures worth keeping in ``stage.json``."""
+
+    def cpus(self, settings: SettingsT, ray: bool) -> float | None:
+        """CPUs that it wants of a Ray that is started for the whole run on this machine; ``None``
+        where it needs no Ray, or has one elsewhere.
+
+        Args:
+            settings: of the stage.
+            ray: see ``Work.ray``.
+        """
+        return None
 
     def digest(self, name: str, path: Path) -> str:
         """Of the output ``name``: equal for equal content."""

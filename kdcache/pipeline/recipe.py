@@ -21,8 +21,10 @@ from kdcache.config import Settings
 from kdcache.config.document import Document, Location, read_document
 from kdcache.config.mistakes import config_error
 from kdcache.config.overrides import apply_overrides
+from kdcache.errors import ConfigError, did_you_mean
 from kdcache.pipeline.merge import merged
 from kdcache.pipeline.registry import kind_of
+from kdcache.pipeline.substitute import follow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +35,8 @@ SMALL = "small"
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 """Of stages and values of ``for_each``: folders are called by them."""
+
+_PARAM = re.compile(r"\$\{params\.([^${}]+)\}")
 
 RESERVED = ("params", "set-aside")
 
@@ -47,7 +51,8 @@ class StageSettings(Settings):
 
     for_each: dict[str, tuple[Scalar, ...] | dict[str, dict[str, Any]]] = Field(default={})
     """By variable, the values that it takes, in a list; or names, each with settings that
-    ``${variable.setting}`` gives. There is one stage for each combination."""
+    ``${variable.setting}`` gives. There is one stage for each combination. The name of another
+    stage stands for what that one has."""
 
     settings: dict[str, Any] = Field(default={})
     """Of its kind; ``${…}`` stands for variables, parameters and outputs of stages above."""
@@ -79,6 +84,10 @@ class Recipe(Settings):
 
     defaults: dict[str, dict[str, Any]] = Field(default={})
     """By kind, settings that its stages have unless they say otherwise."""
+
+    ray: bool = True
+    """Whether trainings of one worker run under Ray Train as well. Without it they run in the
+    process of the command, which begins at once; students are the same."""
 
     stages: dict[str, StageSettings] = Field(min_length=1)
     """By name, in the order in which they run."""
@@ -134,12 +143,48 @@ def load_recipe(
         lines |= {place[1:]: n for place, n in lines.items() if place[:1] == (SMALL,) and place[1:]}
     data, set_by = apply_overrides(data, overrides, Recipe)
     found = Document(document.name, data, lines)
+    data = _spelt_out(data)
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise config_error(error, Recipe, found, set_by) from None
-    for stage in recipe.stages.values():
-        kind_of(stage.kind)
-    for kind in recipe.defaults:
+    for kind in (*(stage.kind for stage in recipe.stages.values()), *recipe.defaults):
         kind_of(kind)
     return LoadedRecipe(folder.absolute().name, recipe, found, set_by, folder.absolute(), small)
+
+
+def _spelt_out(data: dict[str, Any]) -> dict[str, Any]:
+    """The document with each stage's ``for_each`` in full, as far as it can be read at all."""
+    stages = data.get("stages")
+    if not isinstance(stages, dict):
+        return data
+    full = {name: _with_for_each(name, stages, data.get("params") or {}) for name in stages}
+    return {**data, "stages": full}
+
+
+def _with_for_each(name: str, stages: dict[str, Any], params: dict[str, Any]) -> Any:
+    """A stage whose ``for_each`` names no other stage and has its parameters replaced.
+
+    Raises:
+        ConfigError: it names no stage above it, or no parameter.
+    """
+    stage, seen = stages[name], {name}
+    found = stage.get("for_each") if isinstance(stage, dict) else None
+    while isinstance(found, str):
+        if found not in stages or found in seen or not isinstance(stages[found], dict):
+            raise ConfigError(
+                f"The stage {name} has for_each: {found}, expected variables or the name of "
+                f"another stage.{did_you_mean(found, stages)}"
+            )
+        seen.add(found)
+        found = stages[found].get("for_each", {})
+    if not isinstance(found, dict):
+        return stage
+    spelt = {variable: _param(value, params) for variable, value in found.items()}
+    return {**stage, "for_each": spelt}
+
+
+def _param(value: Any, params: dict[str, Any]) -> Any:
+    """``${params.seeds}`` as what it stands for; all else as it is."""
+    match = _PARAM.fullmatch(value) if isinstance(value, str) else None
+    return follow(params, match[1], "params") if match else value

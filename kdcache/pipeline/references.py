@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import ConfigError, did_you_mean
-from kdcache.pipeline.substitute import follow
+from kdcache.pipeline.substitute import follow, substituted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +44,7 @@ class References:
     ) -> None:
         self._recipe, self._variables, self._inner = recipe, variables, inner
         self._earlier = earlier
+        self._open: list[str] = []
         self.reads: dict[tuple[str, str], None] = {}
 
     def lookup(self, expression: str) -> Any:
@@ -60,10 +61,22 @@ class References:
             )
         name, chosen, rest = match["name"], match["chosen"], match["rest"]
         if name == "params":
-            return follow(self._recipe.params, rest or "", "params")
+            return self._inside(expression, follow(self._recipe.params, rest or "", "params"))
+        if name in self._variables and rest:
+            return self._inside(expression, follow(self._inner[name], rest, name))
         if name in self._variables:
-            return follow(self._inner[name], rest, name) if rest else self._variables[name]
+            return self._variables[name]
         return self._output(expression, name, chosen, rest)
+
+    def _inside(self, expression: str, value: Any) -> Any:
+        """A value in which expressions may stand as well, though not the one that led to it."""
+        if expression in self._open:
+            raise ConfigError(f"${{{expression}}} stands for itself.")
+        self._open.append(expression)
+        try:
+            return substituted(value, self.lookup)
+        finally:
+            self._open.pop()
 
     def _output(self, expression: str, name: str, chosen: str | None, output: str | None) -> Any:
         jobs = [job for job in self._earlier if job.stage == name]

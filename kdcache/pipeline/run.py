@@ -8,9 +8,10 @@ with the same settings and inputs, goes on in its folder.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +21,7 @@ from kdcache.pipeline.digest import digest_of
 from kdcache.pipeline.kind import Work
 from kdcache.pipeline.places import places_in
 from kdcache.pipeline.record import StageRecord, difference, read_record, write_record
+from kdcache.session import ray_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from kdcache.pipeline.show import Show
 
 SET_ASIDE = "set-aside"
+
+OBJECT_STORE = 128 * 2**20
+"""Bytes of shared memory of a Ray that is started here; no arrays pass through it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +81,8 @@ def run_plan(
     jobs = plan.needed_by(_named(plan, only)) if only else list(plan.jobs)
     again = {job.name for job in plan.fed_by(_named(plan, anew))}
     plan.out.mkdir(parents=True, exist_ok=True)
-    with _alone(plan.out):
-        runner = _Runner(plan, show, say, command)
+    with _alone(plan.out), ExitStack() as session:
+        runner = _Runner(plan, show, say, command, session)
         return [
             runner.job(job, f"[{number}/{len(jobs)}]", job.name in again)
             for number, job in enumerate(jobs, 1)
@@ -85,10 +90,23 @@ def run_plan(
 
 
 class _Runner:
-    """One run: records of the jobs that are done, by name."""
+    """One run: records of the jobs that are done, by name, and a Ray where one is needed.
 
-    def __init__(self, plan: Plan, show: Show, say: Callable[[str], None], command: str) -> None:
+    Ray is started before the first job that wants it and shut down after the last: starting it
+    takes longer than many a stage. Workers and actors are processes of their own, which end
+    with their stage; nothing of a teacher is alive while a student is trained.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        show: Show,
+        say: Callable[[str], None],
+        command: str,
+        session: ExitStack,
+    ) -> None:
         self._plan, self._show, self._say, self._command = plan, show, say, command
+        self._session, self._connected = session, False
         self._done: dict[str, StageRecord] = {}
 
     def job(self, job: Job, number: str, again: bool) -> Outcome:
@@ -112,7 +130,16 @@ class _Runner:
         began = time.monotonic()
         job.place.mkdir(parents=True, exist_ok=True)
         write_record(job.place, now)
-        work = Work(job.name, job.place, self._plan.out, job.variables, self._show, self._command)
+        work = Work(
+            job.name,
+            job.place,
+            self._plan.out,
+            job.variables,
+            self._show,
+            self._command,
+            self._plan.recipe.recipe.ray,
+        )
+        self._connect(job)
         facts = job.kind.run(job.settings, work)
         record = replace(
             now,
@@ -126,6 +153,16 @@ class _Runner:
         self._done[job.name] = record
         self._say(f"{number} {job.name}: done in {_time(record.seconds)}")
         return record
+
+    def _connect(self, job: Job) -> None:
+        """Have a Ray on this machine that suits every job, if this one wants one."""
+        ray = self._plan.recipe.recipe.ray
+        if self._connected or job.kind.cpus(job.settings, ray) is None:
+            return
+        wanted = [other.kind.cpus(other.settings, ray) or 0 for other in self._plan.jobs]
+        local = {"num_cpus": math.ceil(max(wanted)), "object_store_memory": OBJECT_STORE}
+        self._session.enter_context(ray_session(None, local))
+        self._connected = True
 
     def _record(self, job: Job) -> StageRecord:
         """What a job would be made from now; what it reads is there."""

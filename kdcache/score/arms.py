@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from kdcache.score.counts import ErrorCounts
 
-Labels = tuple[tuple[str, str], ...]
+Labels = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +80,10 @@ def compare_arms(
     arms: dict[Labels, list[ErrorCounts]] = {}
     for one in counts:
         arms.setdefault(_labels(one.labels, seed_label), []).append(one)
-    rows = [_row(labels, arms, controls, resamples) for labels in arms]
+    rows = [_row(labels, arms, controls, seed_label, resamples) for labels in arms]
     for heading in controls:
         if all(row.changes[heading] is None for row in rows):
-            known = "; ".join(_name(labels) for labels in arms)
+            known = "; ".join(row.name for row in rows)
             raise ConfigError(
                 f"The control {dict(controls[heading])} ({heading!r}) fits no arm; there are "
                 f"{known}."
@@ -95,6 +95,7 @@ def _row(
     labels: Labels,
     arms: Mapping[Labels, Sequence[ErrorCounts]],
     controls: Mapping[str, Mapping[str, Any]],
+    seed_label: str,
     resamples: int,
 ) -> Arm:
     own = arms[labels]
@@ -106,8 +107,8 @@ def _row(
         changes[heading] = relative_change(own, arms[other], resamples=resamples) if there else None
     names = [name for name in own[0].figures if all(name in one.figures for one in own)]
     return Arm(
-        name=_name(labels),
-        labels=dict(labels),
+        name=_name(own[0], seed_label),
+        labels={name: str(value) for name, value in own[0].labels.items() if name != seed_label},
         seeds=len(own),
         wer=fmean(rates),
         wer_low=min(rates),
@@ -120,13 +121,14 @@ def _row(
 def _control(labels: Labels, changed: Mapping[str, Any]) -> Labels:
     """The labels of the arm's control; an arm that lacks one of them has none."""
     if not changed.keys() <= dict(labels).keys():
-        return ()
-    return tuple((name, str(changed.get(name, value))) for name, value in labels)
+        return frozenset()
+    return frozenset((name, str(changed.get(name, value))) for name, value in labels)
 
 
 def _labels(labels: Mapping[str, Any], seed_label: str) -> Labels:
-    return tuple((name, str(value)) for name, value in labels.items() if name != seed_label)
+    return frozenset((name, str(value)) for name, value in labels.items() if name != seed_label)
 
 
-def _name(labels: Labels) -> str:
-    return " · ".join(value for _, value in labels) or "(no labels)"
+def _name(counts: ErrorCounts, seed_label: str) -> str:
+    values = [str(value) for name, value in counts.labels.items() if name != seed_label]
+    return " · ".join(values) or "(no labels)"

@@ -79,6 +79,8 @@ def run_training(
     settings: TrainSettings,
     watch: Callable[[dict[str, Any]], None] = lambda _: None,
     callbacks: Sequence[UserCallback] = (),
+    *,
+    here: bool = False,
 ) -> TrainReport:
     """Train a student; the same settings go on where a killed run stopped.
 
@@ -86,6 +88,8 @@ def run_training(
         settings: of the run.
         watch: called on this process with each step's metrics as they are written.
         callbacks: of Ray Train, for whoever runs this within something greater.
+        here: train in this process, without Ray, where the run has but one worker and no cluster.
+            The student is the same; what is spared is the start of Ray and of a worker.
 
     Raises:
         ConfigError: the directory holds a run with other settings.
@@ -97,9 +101,12 @@ def run_training(
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
     student = finished_student(settings.out)
     if not student.is_dir():
-        session = ray_session(settings.ray_address, _own_cluster(settings))
-        with _watching(settings.out, watch), session:
-            _fit(settings, callbacks)
+        with _watching(settings.out, watch):
+            if here and settings.workers == 1 and settings.ray_address is None:
+                train_here(settings, lambda _: None)
+            else:
+                with ray_session(settings.ray_address, _own_cluster(settings)):
+                    _fit(settings, callbacks)
     return _report(settings.out)
 
 

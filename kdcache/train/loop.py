@@ -13,6 +13,7 @@ from kdcache.errors import ConfigError, TokenizerError
 from kdcache.student import build_student, load_student
 from kdcache.student.augment import SpecAugment
 from kdcache.student.noise import NoiseAugment, add_noise
+from kdcache.student.pruning import Pruner
 from kdcache.train.alignment import alignment_of
 from kdcache.train.best import Best
 from kdcache.train.checkpoint import (
@@ -90,6 +91,9 @@ class Trainer:
         self.optimizer = build_optimizer(self.student, settings.optim)
         if checkpoints:
             self._restore(checkpoints[-1].training_state())
+        self._pruner = None
+        if settings.prune is not None:
+            self._pruner = Pruner(self.student, settings.prune, self.step)
         if world.is_first:
             clear_leavings(self._out)
             self._publish()
@@ -132,11 +136,15 @@ class Trainer:
         with self._statistics.step():
             totals = self._backward(step)
         self._world.sum_gradients(self.student.parameters())
+        if self._pruner is not None:
+            self._pruner.drop_gradients()
         norm = torch.nn.utils.clip_grad_norm_(
             self.student.parameters(), self._settings.optim.clip_norm
         )
         self.optimizer.step()
         self.step += 1
+        if self._pruner is not None:
+            self._pruner.after_step(self.step)
         self._log(step, totals, rate, norm)
 
     def _backward(self, step: Step) -> dict[str, torch.Tensor]:
@@ -189,6 +197,7 @@ class Trainer:
                 **summed,
                 "learning_rate": rate,
                 "gradient_norm": float(norm),
+                **({} if self._pruner is None else {"sparsity": round(self._pruner.sparsity, 6)}),
                 **times.to_dict(),
                 "utterances_per_second": round(step.utterances / second, 2),
                 "audio_per_second": round(audio / second, 2),

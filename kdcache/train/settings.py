@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from kdcache.config import ConfigLocation, ConfigPath, Settings
 from kdcache.errors import did_you_mean
 from kdcache.stream.opening import AHEAD_SHARDS, DISK_CACHE_BYTES
+from kdcache.student.prune_settings import PruneSettings
 from kdcache.student.settings import AnyStudentSettings, StudentSettings
 from kdcache.train.align_settings import AlignSettings
 from kdcache.train.ramp import Ramp
@@ -214,6 +215,9 @@ class TrainSettings(Settings):
     optim: OptimSettings = OptimSettings()
     """How."""
 
+    prune: PruneSettings | None = None
+    """Weights to be set to zero while it is trained, the smallest first; left out: none."""
+
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the network's products. Weights, gradients, losses and features are float32."""
 
@@ -280,6 +284,10 @@ class TrainSettings(Settings):
         if self.targets() and self.data.cache is None:
             asked = " or ".join(f"loss.{name}" for name in self.loss.weights() if name in TARGETS)
             raise ValueError(f"should have data.cache for {asked}")
+        if self.prune is not None and self.prune.end > self.optim.steps:
+            raise ValueError(
+                f"should have prune.end ({self.prune.end}) within optim.steps ({self.optim.steps})"
+            )
         if self.validation is not None and self.validation.metric not in self.validated():
             raise ValueError(
                 f"should have validation.metric one of {', '.join(self.validated())}, got "

@@ -55,6 +55,13 @@ class ExtractKind(StageKind[ExtractConfig]):
         """All but where and by how many it is done."""
         return settings.model_dump(mode="json", exclude=FREE, exclude_defaults=True)
 
+    def cpus(self, settings: ExtractConfig, ray: bool) -> float | None:
+        """Those of all actors."""
+        if settings.ray.address is not None:
+            return None
+        actors = settings.actors if isinstance(settings.actors, int) else 1
+        return actors * settings.cpus_per_actor
+
     def run(self, settings: ExtractConfig, work: Work) -> dict[str, Any]:
         """Extract, or go on.
 

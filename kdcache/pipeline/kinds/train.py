@@ -42,11 +42,19 @@ class TrainKind(StageKind[TrainSettings]):
         """All but those that a run may change when it goes on."""
         return settings.model_dump(mode="json", exclude=FREE, exclude_defaults=True)
 
+    def cpus(self, settings: TrainSettings, ray: bool) -> float | None:
+        """Those of all workers."""
+        if settings.ray_address is not None or not (ray or settings.workers > 1):
+            return None
+        return settings.workers * settings.cpus_per_worker
+
     def run(self, settings: TrainSettings, work: Work) -> dict[str, Any]:
         """Train, or go on; the loss of the last step, and the seconds of training."""
         with work.show(f"Training {work.name}", settings.optim.steps, "steps") as shown:
             report = run_training(
-                settings, lambda now: shown.update(now["step"], note=note_of(now))
+                settings,
+                lambda now: shown.update(now["step"], note=note_of(now)),
+                here=not work.ray,
             )
         return {
             "steps": report.steps,
