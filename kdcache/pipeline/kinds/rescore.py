@@ -1,4 +1,4 @@
-"""``rescore``: a two-pass student on a manifest. Outputs: ``rescored`` and ``first``, hypotheses and
+"""``rescore``: a two-pass student on a manifest. Outputs: ``rescored`` and ``first``, the texts and
 counts of either pass as JSON; their labels differ in ``pass``."""
 
 from __future__ import annotations

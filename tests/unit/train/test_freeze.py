@@ -95,3 +95,12 @@ def test_terms_of_the_second_pass_ask_for_it(tones: Path, tmp_path: Path) -> Non
         settings_of(tones, tmp_path, loss={"rnnt": 0, "attention": 1.0})
     with pytest.raises(ValueError, match=r"should have data.cache for loss.decoder_kl"):
         settings_of(tones, tmp_path, loss={"decoder_kl": 1.0}, student=SECOND["student"])
+
+
+def test_what_is_frozen_is_not_pruned(tones: Path, tmp_path: Path, first: Path) -> None:
+    prune = {"sparsity": 0.5, "end": 4, "every": 1}
+    folder = second_of(tones, tmp_path, first, freeze=["encoder", "joint"], prune=prune)
+    before, after = state_of(first), state_of(folder)
+    frozen = ("model.encoder.", "model.joint.", "model.encoder_projector.")
+    assert all(torch.equal(after[n], value) for n, value in before.items() if n.startswith(frozen))
+    assert (after["rescorer.out.weight"] == 0).float().mean() == pytest.approx(0.5, abs=0.01)
