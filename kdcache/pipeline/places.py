@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
 
@@ -46,16 +47,20 @@ def from_prompt(values: dict[str, Any], at: Location, model: type[BaseModel]) ->
         model: of the settings.
     """
     _, here = locate(model, tuple(int(p) if str(p).isdecimal() else p for p in at))
-    if not any(RESOLVE in slot.metadata for slot in here):
+    inside = [slots(kind) for slot in here for kind in get_args(slot.annotation)]
+    if not any(RESOLVE in slot.metadata for slot in chain(here, *inside)):
         return values
     changed: dict[str, Any] = _changed(values, at)
     return changed
 
 
 def _changed(value: Any, at: Location) -> Any:
-    if not at:
-        plain = isinstance(value, str) and value and not value.startswith("${")
-        return absolute(value, Path.cwd()) if plain else value
-    if isinstance(value, dict) and at[0] in value:
-        return {**value, at[0]: _changed(value[at[0]], at[1:])}
-    return value
+    """``value`` with the text at ``at``, or each text of a list there, as an absolute place."""
+    if at and isinstance(value, dict):
+        return {k: _changed(v, at[1:]) if k == at[0] else v for k, v in value.items()}
+    if at and isinstance(value, list):
+        return [_changed(v, at[1:]) if str(i) == at[0] else v for i, v in enumerate(value)]
+    if isinstance(value, list):
+        return [_changed(item, at) for item in value]
+    plain = isinstance(value, str) and value and not value.startswith("${")
+    return absolute(value, Path.cwd()) if plain and not at else value

@@ -180,8 +180,15 @@ def _with_for_each(name: str, stages: dict[str, Any], params: dict[str, Any]) ->
         found = stages[found].get("for_each", {})
     if not isinstance(found, dict):
         return stage
-    spelt = {variable: _param(value, params) for variable, value in found.items()}
+    spelt = {variable: _without_nulls(_param(value, params)) for variable, value in found.items()}
     return {**stage, "for_each": spelt}
+
+
+def _without_nulls(values: Any) -> Any:
+    """Names without those that an override took away: ``--set …for_each.arm.plain=null``."""
+    if not isinstance(values, dict):
+        return values
+    return {name: inner for name, inner in values.items() if inner is not None}
 
 
 def _param(value: Any, params: dict[str, Any]) -> Any:

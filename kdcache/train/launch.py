@@ -103,7 +103,7 @@ def run_training(
     if not student.is_dir():
         with _watching(settings.out, watch):
             if here and settings.workers == 1 and settings.ray_address is None:
-                train_here(settings, lambda _: None)
+                _train_quietly(settings)
             else:
                 with ray_session(settings.ray_address, _own_cluster(settings)):
                     _fit(settings, callbacks)
@@ -260,6 +260,14 @@ def train_here(settings: TrainSettings, report: Callable[[dict[str, Any]], None]
     if not finished_student(settings.out).is_dir():
         device = torch.device("cuda" if settings.gpu else "cpu")
         _train(settings, World(device=device), report)
+
+
+def _train_quietly(settings: TrainSettings) -> None:
+    """In a process whose progress people look at, libraries keep theirs to themselves."""
+    from kdcache.quiet import quiet_transformers
+
+    with quiet_transformers():
+        train_here(settings, lambda _: None)
 
 
 def _train(settings: TrainSettings, world: World, report: Callable[[dict[str, Any]], None]) -> None:
