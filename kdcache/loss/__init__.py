@@ -12,6 +12,7 @@ from kdcache.loss.align import (
     aligned_vector_mse,
 )
 from kdcache.loss.align_lattice import align_lattice, merge_frames, split_frames
+from kdcache.loss.alignments import alignment_kl, best_path_kl
 from kdcache.loss.classes import Nodes
 from kdcache.loss.codebooks import codebook_cross_entropy
 from kdcache.loss.divergence import class_kl
@@ -41,6 +42,8 @@ __all__ = [
     "aligned_loss",
     "aligned_posterior_kl",
     "aligned_vector_mse",
+    "alignment_kl",
+    "best_path_kl",
     "check_frames",
     "class_kl",
     "codebook_cross_entropy",

@@ -100,6 +100,6 @@ def zero_smallest(weights: list[nn.Parameter], share: float) -> None:
     count = round(share * magnitudes.numel())
     kept = torch.ones_like(magnitudes, dtype=torch.bool)
     kept[magnitudes.argsort(stable=True)[:count]] = False
-    parts = kept.split([weight.numel() for weight in weights])
+    parts = torch.split(kept, [weight.numel() for weight in weights])
     for weight, part in zip(weights, parts, strict=True):
         weight.mul_(part.view_as(weight))

@@ -22,6 +22,8 @@ class StudentSettings(Settings):
     TERMS: ClassVar[dict[str, str]] = {
         "rnnt": "",
         "lattice_kl": "",
+        "alignment_kl": "",
+        "best_path_kl": "",
         "full_sum": "",
         "hypotheses": "",
         "ctc": "ctc_head",

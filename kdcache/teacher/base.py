@@ -20,7 +20,7 @@ from kdcache.teacher.registry import architecture_of
 from kdcache.types import TeacherKind, TeacherSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from kdcache.corpus.tokenizer import Tokenizer
@@ -124,6 +124,11 @@ class TransformersTeacher(ABC):
             )
         return ids
 
+    def compile_layers(self) -> None:
+        """Have ``torch.compile`` make kernels of the encoder's layers when they are first run."""
+        for layer in self.layers:
+            layer.compile(dynamic=True)
+
     def configured_class(self, name: str) -> int:
         """The class id that ``config.json`` gives under ``name``.
 
@@ -162,6 +167,11 @@ class TransformersTeacher(ABC):
     @abstractmethod
     def targets(self) -> tuple[str, ...]:
         """Kinds of targets that it can give, sorted."""
+
+    @property
+    @abstractmethod
+    def layers(self) -> Iterable[torch.nn.Module]:
+        """Layers of the encoder, in which most of the time goes."""
 
     @property
     @abstractmethod

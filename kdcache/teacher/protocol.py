@@ -144,3 +144,12 @@ class Teacher(Protocol):
                 its utterances one by one to find which.
         """
         ...
+
+
+@runtime_checkable
+class Compilable(Protocol):
+    """What an adapter offers beside ``Teacher`` so that its model can be compiled."""
+
+    def compile_layers(self) -> None:
+        """Have layers compiled when they are first run, for batches of any shape."""
+        ...

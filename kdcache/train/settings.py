@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TARGETS = {
     "lattice_kl": "lattice",
+    "alignment_kl": "lattice",
+    "best_path_kl": "lattice",
     "encoder_kl": "encoder_logits",
     "hidden_mse": "hidden",
     "hidden_codes": "hidden",
@@ -84,6 +86,14 @@ class LossSettings(Settings):
     lattice_kl: float = Field(default=0.0, ge=0)
     """β: collapsed-lattice KL from the cache's ``lattice``, nats summed over the nodes of an
     utterance."""
+
+    alignment_kl: float = Field(default=0.0, ge=0)
+    """Divergence of the teacher's alignments from the student's, from the blanks and labels of the
+    cache's ``lattice``, nats per utterance."""
+
+    best_path_kl: float = Field(default=0.0, ge=0)
+    """Lattice KL at the nodes of the teacher's most probable alignment alone, nats summed over
+    those."""
 
     encoder_kl: float = Field(default=0.0, ge=0)
     """KL from the cache's ``encoder_logits`` to the student's CTC head, nats summed over

@@ -30,8 +30,9 @@ from kdcache.loss import (
     hypotheses_nll,
     posterior_kl,
     token_cross_entropy,
-    transducer_kd_loss,
 )
+from kdcache.loss.alignments import alignment_kl_at_nodes, best_path_kl_at_nodes
+from kdcache.loss.lattice import kl_at_nodes, rnnt_and_classes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +47,7 @@ def transducer_terms(
     output: StudentOutput, batch: Batch, blank: int, weights: LossSettings, alignment: Alignment
 ) -> dict[str, Tensor]:
     """What one pass over the student's lattice gives; more than is asked for, perhaps."""
-    if weights.lattice_kl:
+    if weights.lattice_kl or weights.alignment_kl or weights.best_path_kl:
         terms = _lattice_terms(output, batch, blank, weights, alignment)
     elif weights.rnnt or weights.full_sum:
         lengths = (output.frames_B, batch.label_lengths_B)
@@ -170,23 +171,24 @@ def attention_terms(
 def _lattice_terms(
     output: StudentOutput, batch: Batch, blank: int, weights: LossSettings, alignment: Alignment
 ) -> dict[str, Tensor]:
-    """RNN-T loss and lattice KL from one pass over the vocabulary."""
+    """RNN-T loss and what is learnt from the cached lattice, from one pass over the vocabulary."""
     (shift,) = alignment.shifts_of("lattice_kl")
     frames = (output.frames_B, alignment.ratio, shift)
     target = align_lattice(batch.lattice, *frames, batch.ids)
     whole = weights.rnnt or weights.full_sum
     in_band = target.starts_BT is not None and (weights.rnnt_in_band or not whole)
     _check_labels(batch.ids, target.labels_B, batch.label_lengths_B)
-    found = transducer_kd_loss(
-        output.factored(),
-        target,
-        batch.labels_BU,
-        blank,
-        beta=1.0,
-        reduction="none",
-        nodes="band" if in_band else "lattice",
+    rnnt_B, logp_BTSC = rnnt_and_classes(
+        output.factored(), target, batch.labels_BU, blank, "band" if in_band else "lattice"
     )
-    return {"rnnt": found.rnnt, "lattice_kl": found.kl}
+    terms = {"rnnt": rnnt_B}
+    if weights.lattice_kl:
+        terms["lattice_kl"] = kl_at_nodes(target, logp_BTSC)
+    if weights.alignment_kl:
+        terms["alignment_kl"] = alignment_kl_at_nodes(target, logp_BTSC, rnnt_B)
+    if weights.best_path_kl:
+        terms["best_path_kl"] = best_path_kl_at_nodes(target, logp_BTSC)
+    return terms
 
 
 _HEADS = {

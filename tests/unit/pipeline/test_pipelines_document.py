@@ -32,7 +32,7 @@ def test_the_page_has_every_kind_and_its_settings(repository: Path) -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page(repository), re.MULTILINE))
     assert rows.keys() == KINDS.keys()
     for name in ("corpus", "tokenizer", "score", "table"):
-        told = set(re.findall(r"`(\w+)`", rows[name].rpartition(" | ")[0]))
+        told = set(re.findall(r"`([a-z_]+)`", rows[name].rpartition(" | ")[0]))
         assert told == kind_of(name).model.model_fields.keys()
 
 
