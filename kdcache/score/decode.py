@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kdcache.score.attention import greedy_attention
 from kdcache.score.greedy import greedy_decode
 from kdcache.student import TransducerStudent
+from kdcache.student.san_m import SanMStudent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +31,12 @@ def _transducer(student: Student, output: StudentOutput) -> list[list[int]]:
     return greedy_decode(student.model, output.encoder_BTJ.float(), output.frames_B)
 
 
+def _san_m(student: Student, output: StudentOutput) -> list[list[int]]:
+    assert isinstance(student, SanMStudent)
+    return greedy_attention(student.model.decoder, output.hidden_BTD.float(), output.frames_B)
+
+
 _DECODERS: dict[str, Callable[[Student, StudentOutput], list[list[int]]]] = {
     "transducer": _transducer,
+    "san_m": _san_m,
 }

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from kdcache.student.base import Student
     from kdcache.student.settings import AnyStudentSettings
 
-KINDS: dict[str, str] = {"transducer": "kdcache.student.transducer:TransducerStudent"}
+KINDS: dict[str, str] = {
+    "transducer": "kdcache.student.transducer:TransducerStudent",
+    "san_m": "kdcache.student.san_m:SanMStudent",
+}
 """Class of each kind, by the name that settings use."""
 
-MODEL_TYPES: dict[str, str] = {"parakeet_rnnt": "transducer"}
+MODEL_TYPES: dict[str, str] = {"parakeet_rnnt": "transducer", "kdcache_san_m": "san_m"}
 """Kind of what lies in a directory, by the ``model_type`` of its ``config.json``."""
 
 
