@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kdcache.student.base import Student
     from kdcache.student.output import StudentOutput
+    from kdcache.student.packing import pack_student
     from kdcache.student.registry import build_student, load_student, save_student
     from kdcache.student.settings import AnyStudentSettings, StudentSettings
     from kdcache.student.transducer import TransducerStudent
@@ -23,6 +24,7 @@ _HOMES = {
     "TransducerStudent": "transducer",
     "build_student": "registry",
     "load_student": "registry",
+    "pack_student": "packing",
     "save_student": "registry",
 }
 
@@ -34,6 +36,7 @@ __all__ = [
     "TransducerStudent",
     "build_student",
     "load_student",
+    "pack_student",
     "save_student",
 ]
 

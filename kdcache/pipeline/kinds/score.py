@@ -14,6 +14,7 @@ from kdcache.score import score_student
 from kdcache.score.counts import count_all, write_counts
 from kdcache.store import open_cache
 from kdcache.student import load_student
+from kdcache.student.packing import weights_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +60,7 @@ class ScoreKind(StageKind[ScoreSettings]):
             report = score_student(
                 load_student(settings.student),
                 utterances,
-                weights=settings.student / "model.safetensors",
+                weights=weights_file(settings.student),
                 batch_size=settings.batch_size,
                 progress=lambda done, total: shown.update(done, total),
             )
