@@ -15,6 +15,7 @@ vocabulary with blank.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -79,7 +80,10 @@ class SanMEncoder(nn.Module):
         """Hidden states (B, T, D), and T of each utterance, from F of each."""
         x_BTD, frames_B = self.subsampling(features_BFM, frames_B)
         places_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
-        x_BTD = self.dropout(x_BTD + sines(places_T, x_BTD.shape[2]).to(x_BTD.dtype))
+        width = x_BTD.shape[2]
+        # Of about the size that sines have, or what is heard would be lost among places.
+        x_BTD = x_BTD * math.sqrt(width) + sines(places_T, width).to(x_BTD.dtype)
+        x_BTD = self.dropout(x_BTD)
         for index in self.order:
             x_BTD = self.layers[index](x_BTD, frames_B)
         return self.norm(x_BTD), frames_B
@@ -111,7 +115,8 @@ class SanMLayer(nn.Module):
         found_BTD = self.attention(normed_BTD, (keys, values_BHTE), seen_BT[:, None, None])
         kept_BTD = self.memory(values_BHTE.transpose(1, 2).flatten(2), frames_B)
         x_BTD = x_BTD + self.dropout(found_BTD + kept_BTD)
-        return x_BTD + self.dropout(self.feed_forward(x_BTD))
+        higher_BTD: Tensor = x_BTD + self.dropout(self.feed_forward(x_BTD))
+        return higher_BTD
 
 
 class Memory(nn.Module):

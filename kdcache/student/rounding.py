@@ -47,7 +47,8 @@ def to_integers(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def to_weights(integers: np.ndarray, scales_R: np.ndarray) -> np.ndarray:
     """float32 weights of integers and scales."""
     rows_RC = integers.reshape(len(integers), -1).astype(np.float32) * scales_R[:, None]
-    return rows_RC.reshape(integers.shape)
+    weights: np.ndarray = rows_RC.reshape(integers.shape)
+    return weights
 
 
 def rounded(weight: Tensor) -> Tensor:

@@ -59,12 +59,14 @@ class SanMTeacher(ParakeetTeacher):
     @property
     def device(self) -> torch.device:
         """Where its weights are."""
-        return next(iter(self.model.parameters())).device
+        where: torch.device = self.model.encoder.norm.weight.device
+        return where
 
     @property
     def dtype(self) -> torch.dtype:
         """Of its weights and activations."""
-        return next(iter(self.model.parameters())).dtype
+        number: torch.dtype = self.model.encoder.norm.weight.dtype
+        return number
 
     @property
     def vocab_size(self) -> int:
