@@ -122,7 +122,7 @@ class LocalCluster:
                 command, stdout=output, stderr=subprocess.STDOUT, env=self._of_a_node()
             )
         self.nodes.append(node)
-        _wait_until_started(node, log)
+        wait_until_started(node, log)
 
     def _of_a_node(self) -> dict[str, str]:
         """Without the address: a head would take it for a cluster to join."""
@@ -180,7 +180,12 @@ def descendants(process: int) -> set[int]:
     return found - {process}
 
 
-def _wait_until_started(node: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_started(node: subprocess.Popen[bytes], log: Path) -> None:
+    """Until ``ray start`` says in its ``log`` that the node runs.
+
+    Raises:
+        RuntimeError: it ended, or did not say so in time; the text is what it said.
+    """
     deadline = time.monotonic() + PATIENCE
     while STARTED not in (said := log.read_text(errors="replace")):
         if node.poll() is not None or time.monotonic() > deadline:

@@ -10,13 +10,15 @@
     │   ├── NotACacheError           the path holds no cache
     │   ├── NewerFormatError         the cache was written by a newer kdcache
     │   ├── SpecMismatchError        the cache was made with other settings
+    │   ├── UnfitStorageError        commits are not safe on the storage
     │   ├── UnknownUtteranceError    no utterance with that id
     │   └── MissingDependencyError   an optional package is not installed
     ├── UtteranceError               one utterance cannot be used; recorded, the others go on
     │   ├── AudioError               audio is missing, truncated or empty
     │   ├── TranscriptError          text is empty or cannot be spelt by the tokenizer
-    │   └── TeacherOutputError       the teacher gave NaN or an impossible shape
-    ├── StorageError                 the storage failed or is not fit for commits
+    │   ├── TeacherOutputError       the teacher gave NaN or an impossible shape
+    │   └── TeacherMemoryError       it does not fit in memory, even by itself
+    ├── StorageError                 the storage failed
     │   └── StorageFullError         there is no room left; what was written stays
     ├── DamagedCacheError            stored bytes are not what was written
     └── IncompleteCacheError         exit 3: some utterances of the corpus are not in the cache
@@ -105,6 +107,12 @@ class SpecMismatchError(InputError):
     code = "spec-mismatch"
 
 
+class UnfitStorageError(InputError):
+    """The storage lets two writers create one file, so that commits are not safe on it."""
+
+    code = "unfit-storage"
+
+
 class UnknownUtteranceError(InputError):
     """No utterance with that id."""
 
@@ -141,8 +149,14 @@ class TeacherOutputError(UtteranceError):
     code = "teacher-output"
 
 
+class TeacherMemoryError(UtteranceError):
+    """The teacher's memory does not suffice for the utterance, even by itself."""
+
+    code = "memory"
+
+
 class StorageError(KdcacheError):
-    """The storage failed, or is not fit for commits."""
+    """The storage failed."""
 
     code = "storage"
 

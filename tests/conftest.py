@@ -57,6 +57,7 @@ def ray_cluster() -> Iterator[None]:
     """A Ray cluster in this machine: two CPUs, a small object store, no dashboard."""
     from kdcache.session import ray_session
 
+    os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")  # nobody waits ten seconds
     with ray_session(None, {"num_cpus": 2, "object_store_memory": 100_000_000}):
         yield
 

@@ -16,11 +16,15 @@ BUCKET = "kdcache-tests"
 
 
 @contextmanager
-def s3_server() -> Iterator[dict[str, str]]:
-    """A running server with one bucket: the environment that leads clients to it."""
+def s3_server(host: str = "127.0.0.1") -> Iterator[dict[str, str]]:
+    """A running server with one bucket: the environment that leads clients to it.
+
+    Args:
+        host: the address that it listens on.
+    """
     moto = pytest.importorskip("moto.server", reason="the S3 tests need moto, flask and flask-cors")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = moto.ThreadedMotoServer(ip_address=host, port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from kdcache.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from kdcache.store import Cache
@@ -21,6 +22,7 @@ class AudioOf:
         cache: an open cache.
         manifest: of the corpus; ``None`` to write the cache's own audio to files.
         folder: for these files.
+        only: ids that will be asked for; all unless given. No other line of the manifest is kept.
 
     Attributes:
         missing: utterances so far that the manifest does not have.
@@ -30,16 +32,20 @@ class AudioOf:
         ManifestError: the manifest cannot be read.
     """
 
-    def __init__(self, cache: Cache, manifest: Path | None, folder: Path) -> None:
-        from kdcache.corpus.manifest import read_manifest
-
+    def __init__(
+        self,
+        cache: Cache,
+        manifest: Path | None,
+        folder: Path,
+        only: Sequence[str] | None = None,
+    ) -> None:
         if manifest is None and cache.spec.audio == "none":
             raise ConfigError(
                 f"{cache.location} holds no audio: say where it is with --manifest CORPUS."
             )
         self.missing = 0
         self._cache, self._folder = cache, folder
-        self._known = None if manifest is None else {one.id: one for one in read_manifest(manifest)}
+        self._known = None if manifest is None else _listed_in(manifest, only)
         self._told = cache.catalogue_columns(["id", "text", "speaker", "duration"])
 
     def duration(self, row: int) -> float:
@@ -75,3 +81,15 @@ class AudioOf:
         return Utterance(
             name, AudioRef(str(path.resolve()), 0.0, self.duration(row)), text or "", speaker
         )
+
+
+def _listed_in(manifest: Path, only: Sequence[str] | None) -> dict[str, Utterance]:
+    """Utterances of a manifest by id: all, or those that are asked for and whose views are."""
+    from kdcache.corpus.manifest import iter_manifest, read_manifest
+    from kdcache.corpus.views import parse_view
+
+    if only is None:
+        return {one.id: one for one in read_manifest(manifest)}
+    views = (parse_view(key) for key in only)
+    wanted = {*only, *(view[0] for view in views if view is not None)}
+    return {one.id: one for one in iter_manifest(manifest) if one.id in wanted}

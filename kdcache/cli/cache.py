@@ -21,6 +21,7 @@ COMPLETE, DAMAGED, INCOMPLETE = 0, 1, 3
         "kdcache status runs/cache",
         "kdcache status runs/cache --manifest data/train.jsonl --json",
         "kdcache status runs/cache --failures",
+        "kdcache status s3://bucket/cache --events run.jsonl",
     )
 )
 @cache_argument
@@ -30,13 +31,22 @@ COMPLETE, DAMAGED, INCOMPLETE = 0, 1, 3
     help="The corpus that should be in CACHE: tells what is left of it.",
 )
 @click.option("--failures", is_flag=True, help="List every utterance that failed, and why.")
+@click.option(
+    "--events",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The events file of a run that keeps it elsewhere than in CACHE.",
+)
 @json_option
-def status(cache: str, manifest: Path | None, failures: bool, as_json: bool) -> int:
+def status(
+    cache: str, manifest: Path | None, failures: bool, events: Path | None, as_json: bool
+) -> int:
     """Show how far an extraction is.
 
     Reads what is committed in CACHE, while extractions run or after them, on any machine that
-    sees it. With a manifest the exit code is 3 until every utterance of it is in the cache.
+    sees it. With a manifest the exit code is 3 until every utterance of it is in the cache. Of the
+    last run it tells rate, time left and how it ended, as far as that run's events file says so.
     """
+    from kdcache.inspect.runs import last_run, run_lines, state_of
     from kdcache.inspect.summary import outline
     from kdcache.inspect.text import failure_lines, status_lines
     from kdcache.store import open_cache
@@ -44,14 +54,17 @@ def status(cache: str, manifest: Path | None, failures: bool, as_json: bool) -> 
     opened = open_cache(cache)
     coverage = _coverage(opened, manifest) if manifest else None
     summary = outline(opened)
+    run = state_of(events) if events else last_run(opened)
     listed = opened.failures.select(["id", "error", "message"]).to_pylist() if failures else []
     if as_json:
         names = ("path", "units", "utterances", "hours", "failed", "bytes")
         values = {name: value for name, value in summary.to_dict().items() if name in names}
         corpus = coverage.to_dict() if coverage else None
-        echo_json({**values, "corpus": corpus, **({"failures": listed} if failures else {})})
+        told = {**values, "corpus": corpus, "run": run.to_dict() if run else None}
+        echo_json({**told, **({"failures": listed} if failures else {})})
     else:
-        echo_lines(status_lines(summary, coverage) + failure_lines(listed))
+        lines = [*status_lines(summary, coverage), *(run_lines(run) if run else [])]
+        echo_lines(lines + failure_lines(listed))
     return COMPLETE if coverage is None or coverage.complete else INCOMPLETE
 
 

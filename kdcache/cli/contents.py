@@ -115,6 +115,7 @@ def cat(
     from kdcache.store import open_cache
 
     opened = open_cache(cache)
+    opened = opened.only(ids[0]) if len(ids) == 1 else opened
     arrays = Arrays(opened, targets, packed=packed)
     rows = [opened.row_of(key) for key in ids]
     if form == "json" and out is None:

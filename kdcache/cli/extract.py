@@ -55,6 +55,9 @@ def extract(
     report says which and why, and with --retry-failed, the same as --set retry_failed=true,
     the command tries these again. A storage that fails is waited for; a full one ends the run.
 
+    What happens is kept in an events file, a JSON object a line: in the folder runs/ of a cache
+    that lies in a directory, else where --set events=FILE says. kdcache status reads it.
+
     With --max-kl, the same as --set max_kl=NATS, settings of targets that CONFIG does not fix
     are chosen when a cache is begun: a teacher actor hears sample_utterances of the corpus,
     and of all settings that were tried the smallest is taken whose mean divergence stays

@@ -86,7 +86,7 @@ def inspect(
     _check_usage(utterance, frames, bool(where or sort or label_noise))
     opened = open_cache(cache)
     if utterance is not None:
-        _show_utterance(opened, utterance, frames, as_json)
+        _show_utterance(opened.only(utterance), utterance, frames, as_json)
     elif label_noise:
         _show_noise(opened, where, top, as_json)
     elif where is not None or sort is not None:
@@ -108,9 +108,10 @@ def _check_usage(utterance: str | None, frames: str | None, listing: bool) -> No
 
 def _summary_lines(cache: Cache, digest: bool) -> Iterator[str]:
     """The screen, each part as soon as it is known."""
-    from kdcache.inspect.summary import outline, summarise_target
-    from kdcache.inspect.text import outline_lines, python_lines, target_lines
+    from kdcache.inspect.summary import identify, outline, summarise_target
+    from kdcache.inspect.text import header_lines, outline_lines, python_lines, target_lines
 
+    yield from header_lines(identify(cache))
     known = outline(cache, digest=digest)
     yield from outline_lines(known)
     targets = []

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import click
 
-from kdcache.cli.plumbing import cache_argument, example, say, sink
+from kdcache.cli.plumbing import cache_argument, check_place, example, say, sink
 
 PATH = click.Path(path_type=Path)
 
@@ -55,14 +55,15 @@ def plot(
 
     path = Path(f"{quote(utterance, safe=' ')}.png") if out is None else out
     form = parse_format(path)
-    opened = open_cache(cache)
+    opened = open_cache(cache).only(utterance)
     found = summarise_utterance(opened, utterance)
     if found.error is not None:
         raise ConfigError(
             f"there is nothing to draw of {utterance!r}: it failed ({found.message}); "
             "name one that `kdcache ls` lists."
         )
-    sounds = SoundOf(opened, manifest)
+    check_place(path)
+    sounds = SoundOf(opened, manifest, [utterance])
     try:
         sound = sounds.read(utterance)
     except AudioError as error:

@@ -115,6 +115,21 @@ def writing(path: Path) -> Iterator[None]:
         raise InputError(f"cannot write {path}: {why}; name a place that can be written.") from None
 
 
+def check_place(path: Path) -> None:
+    """Find out that a file cannot be written before the work for it is done.
+
+    Raises:
+        InputError: it cannot, or it is a folder.
+    """
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not _is_special(path):
+            partial = _partial(path)
+            partial.touch()
+            partial.unlink()
+
+
 @contextmanager
 def sink(path: Path | None) -> Iterator[IO[bytes]]:
     """A file that appears at once or not at all, or stdout where there is no path.
@@ -128,8 +143,13 @@ def sink(path: Path | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    check_place(path)
     with writing(path):
+        if _is_special(path):
+            with path.open("wb") as file:
+                yield file
+            return
+        partial = _partial(path)
         try:
             with partial.open("wb") as file:
                 yield file
@@ -141,6 +161,16 @@ def sink(path: Path | None) -> Iterator[IO[bytes]]:
 def say(message: str) -> None:
     """A message for people, on stderr."""
     click.echo(message, err=True)
+
+
+def _is_special(path: Path) -> bool:
+    """A pipe or a device, such as /dev/stdout: written to, and never replaced by a file."""
+    return path.exists() and not path.is_file()
+
+
+def _partial(path: Path) -> Path:
+    """Beside a file, where it lies until it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 def _finite(value: Any) -> Any:

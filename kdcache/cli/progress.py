@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 EVERY = 15.0
 """Seconds between two plain lines."""
 
+RECENT = 300.0
+"""Seconds that a bar's time left is estimated from: a unit of work may take a minute."""
+
 
 class Progress(Protocol):
     """What a command tells while it works."""
@@ -104,6 +107,7 @@ def _bar() -> RichProgress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
+        speed_estimate_period=RECENT,
     )
 
 

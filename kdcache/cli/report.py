@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kdcache.cli.plumbing import cache_argument, example, say, sink
+from kdcache.cli.plumbing import cache_argument, check_place, example, say, sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,15 +44,26 @@ ROOM = 32 * 2**20
     help="Show so many of the worst utterances, and of the best, in full.",
 )
 @click.option(
+    "--sample",
+    metavar="N",
+    type=click.IntRange(min=0, max=100),
+    default=3,
+    show_default=True,
+    help="Show so many of the others, evenly spaced in order of id.",
+)
+@click.option(
     "--manifest", type=PATH, help="Where the audio is; unless given, the cache's own if it has any."
 )
-def report(cache: str, out: Path, sort: str | None, top: int, manifest: Path | None) -> None:
+def report(
+    cache: str, out: Path, sort: str | None, top: int, sample: int, manifest: Path | None
+) -> None:
     """Write a page about a cache.
 
-    One HTML file about CACHE that needs no network and no server: its summary, how durations,
-    labels and divergences are distributed, the worst and the best utterances with pictures
-    (see `kdcache plot`) and audio to play where there is some, and a table of up to 1,000
-    utterances, of both ends, to search and sort. The same cache gives the same page. Needs
+    One HTML file about CACHE that needs no network and no server: its summary; how durations,
+    labels and divergences are distributed over all utterances; the worst, the best and some of
+    the others with pictures (see `kdcache plot`) and audio to play where there is some; and a
+    table to search and sort. The table has up to 1,000 utterances, of a larger cache those of
+    both ends and a sample, which the page says. The same cache gives the same page. Needs
     matplotlib: pip install 'kdcache[plot]'.
     """
     from kdcache.cli.progress import progress
@@ -62,10 +73,11 @@ def report(cache: str, out: Path, sort: str | None, top: int, manifest: Path | N
     from kdcache.store import open_cache
 
     opened = open_cache(cache)
-    found = read_report(opened, sort, top)
-    sounds = SoundOf(opened, manifest)
+    check_place(out)
+    found = read_report(opened, sort, top, sample)
+    ids = [*found.worst, *found.best, *found.sample]
+    sounds = SoundOf(opened, manifest, ids)
     with progress("Drawing", unit="utterances", log=False) as shown:
-        ids = [*found.worst, *found.best]
         drawn = _show(opened, ids, sounds, lambda done: shown.update(done, len(ids)))
     written = page(found, drawn).encode()
     with sink(out) as file:

@@ -9,6 +9,8 @@ from kdcache.cli.audio_of import AudioOf
 from kdcache.cli.plumbing import say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kdcache.inspect.picture import Sound
     from kdcache.store import Cache
 
@@ -22,14 +24,15 @@ class SoundOf:
     Args:
         cache: an open cache.
         manifest: of the corpus; ``None`` for the cache's own audio, if it has any.
+        ids: those that will be asked for.
 
     Raises:
         ManifestError: the manifest cannot be read.
     """
 
-    def __init__(self, cache: Cache, manifest: Path | None) -> None:
+    def __init__(self, cache: Cache, manifest: Path | None, ids: Sequence[str]) -> None:
         self._cache, self._manifest = cache, manifest
-        self._listed = None if manifest is None else AudioOf(cache, manifest, Path())
+        self._listed = None if manifest is None else AudioOf(cache, manifest, Path(), ids)
 
     def read(self, key: str) -> Sound | None:
         """The audio of an utterance; ``None`` where there is none.

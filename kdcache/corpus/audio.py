@@ -19,6 +19,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from kdcache.corpus.riff import missing_seconds
 from kdcache.errors import AudioError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def probe(path: str) -> AudioHeader:
                 f"{path} is truncated: its header promises {header.duration:.3f} s, "
                 "and its end cannot be decoded."
             )
+        _refuse_cut(path)
     return header
 
 
@@ -102,10 +104,13 @@ def load_audio(ref: AudioRef, sample_rate: int) -> np.ndarray:
 
     Raises:
         AudioError: missing, unreadable, empty or non-finite audio, or more than
-            ``TRUNCATION_TOLERANCE`` seconds fewer than ``ref.duration`` claims.
+            ``TRUNCATION_TOLERANCE`` seconds fewer than ``ref.duration`` claims or, without one,
+            than a WAV file's header does.
     """
     with _opened(ref.path) as file:
         samples_NC, rate = _read_stretch(file, ref), file.samplerate
+        if ref.duration is None:
+            _refuse_cut(ref.path)
     _refuse_unusable(samples_NC, rate, ref)
     mono_N = samples_NC.mean(axis=1, dtype=np.float32)
     heard = rate * ref.speed
@@ -242,6 +247,18 @@ def _read_frames(file: sf.SoundFile, count: int) -> np.ndarray:
         count -= len(block)
         if count <= 0 or not len(block):
             return np.concatenate(blocks) if len(blocks) > 1 else block
+
+
+def _refuse_cut(path: str) -> None:
+    """Of formats that libsndfile reads as far as they go."""
+    if "://" in path:
+        return
+    with Path(path).open("rb") as file:
+        missing = missing_seconds(file)
+    if missing > TRUNCATION_TOLERANCE:
+        raise AudioError(
+            f"{path} is truncated: its header promises {missing:.3f} s more than the file holds."
+        )
 
 
 def _refuse_unusable(samples_NC: np.ndarray, rate: int, ref: AudioRef) -> None:

@@ -26,7 +26,7 @@ from kdcache.errors import ManifestError
 from kdcache.types import AudioRef, Utterance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 ID_KEYS = ("id", "utt_id", "utt")
 
@@ -40,11 +40,19 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     Raises:
         ManifestError: it cannot be read, holds no utterance, or has an id twice.
     """
-    utterances = list(iter_manifest(path))
-    if not utterances:
-        raise ManifestError(f"{path} holds no utterance; expected one JSON object a line.")
+    utterances = list(iter_filled(path))
     refuse_duplicates(utterances, path)
     return utterances
+
+
+def iter_filled(path: str | Path) -> Iterator[Utterance]:
+    """:func:`iter_manifest`, with ManifestError as well where there is no utterance at all."""
+    empty = True
+    for utterance in iter_manifest(path):
+        empty = False
+        yield utterance
+    if empty:
+        raise ManifestError(f"{path} holds no utterance; expected one JSON object a line.")
 
 
 def iter_manifest(path: str | Path) -> Iterator[Utterance]:
@@ -106,7 +114,11 @@ def to_row(utterance: Utterance, folder: Path) -> dict[str, Any]:
 
 def refuse_duplicates(utterances: Iterable[Utterance], source: str | Path) -> None:
     """Raise ManifestError, naming the first ids that stand there more than once."""
-    repeated = duplicated_ids(utterances)
+    refuse_repeated(duplicated_ids(utterances), source)
+
+
+def refuse_repeated(repeated: Sequence[str], source: str | Path) -> None:
+    """:func:`refuse_duplicates` for whoever has found the ids."""
     if repeated:
         named = ", ".join(repr(name) for name in repeated[:3])
         more = f" and {len(repeated) - 3} more" if len(repeated) > 3 else ""
@@ -151,7 +163,8 @@ def _iter_lines(path: Path) -> Iterator[tuple[Utterance, bool]]:
     """Each line's utterance, and whether it has an id."""
     folder = path.resolve().parent
     try:
-        with path.open(encoding="utf-8") as file:
+        # Some editors put a mark before the first line.
+        with path.open(encoding="utf-8-sig") as file:
             for number, text in enumerate(file, start=1):
                 if text.strip():
                     yield parse_line(text, f"{path}, line {number}", folder)

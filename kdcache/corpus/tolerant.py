@@ -6,6 +6,7 @@ before anything is computed. A run that nobody watches would rather do all that 
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,9 +79,10 @@ def _read_one(path: Path, bad: list[BadLine]) -> list[tuple[str, Utterance]]:
 def _lines(path: Path) -> list[bytes]:
     """Lines as text files have them; bytes, since one that is no UTF-8 must not spoil others."""
     try:
-        return path.read_bytes().replace(b"\r\n", b"\n").split(b"\n")
+        raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror}.") from error
+    return raw.replace(b"\r\n", b"\n").split(b"\n")
 
 
 def _text(raw: bytes, where: str) -> str:

@@ -12,8 +12,9 @@
   or what the cache says of it
 - ``queue``, ``pool``: who gets which unit, and what becomes of it when its actor dies;
   ``patience``: how long to wait in between
-- ``actor``, ``scouting``, ``cluster``: the files that know Ray
-- ``check``, ``driver``: the whole, from a configuration to a report
+- ``actor``, ``scouting``, ``cluster``, ``metrics``: the files that know Ray
+- ``tally``, ``events``, ``gpu``: how far a run is and what happens in it; ``record`` tells them all
+- ``check``, ``driver``, ``work``: the whole, from a configuration to a report
 - ``repair``: the same for what has been damaged
 """
 
@@ -22,7 +23,8 @@ from __future__ import annotations
 from kdcache.extract.config import ExtractConfig
 from kdcache.extract.driver import prepare, run_extract
 from kdcache.extract.repair import RepairReport, run_repair
-from kdcache.extract.report import ExtractReport, Snapshot
+from kdcache.extract.report import ExtractReport
+from kdcache.extract.tally import Snapshot
 
 __all__ = [
     "ExtractConfig",

@@ -11,7 +11,7 @@ import os
 import re
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -28,9 +28,12 @@ if TYPE_CHECKING:
     from kdcache.extract.config import ExtractConfig
     from kdcache.extract.plan import Unit
     from kdcache.extract.worker import UnitResult, UnitWorker
-    from kdcache.store import CacheSpec, CacheWriter
+    from kdcache.store import CacheSpec, CacheWriter, CommitResult
     from kdcache.teacher import Teacher
     from kdcache.types import TeacherSpec
+
+UNITS_IN_FLIGHT = 2
+"""What the pool gives an actor at most: the second is decoded while the first is computed."""
 
 _TOLD = 300
 """Characters of Ray's account of a death that are passed on."""
@@ -58,8 +61,8 @@ class Job:
 
 
 class ExtractActor:
-    """One teacher in one process. Errors that kdcache knows are returned, not raised: a raised
-    one would come back wrapped in Ray's."""
+    """One teacher in one process, which may be given a unit while it works on another. Errors
+    that kdcache knows are returned, not raised: a raised one would come back wrapped in Ray's."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -79,16 +82,26 @@ class ExtractActor:
         started = time.monotonic()
         try:
             result = self._worker.run(unit)
-            self._commit(unit, result)
+            writing = time.monotonic()
+            size = self._commit(unit, result).bytes
         except KdcacheError as error:
             return error
-        seconds = time.monotonic() - started
-        return Done(len(result.packed), len(result.failed), result.audio_seconds, seconds)
+        ended = time.monotonic()
+        return Done(
+            packed=len(result.packed),
+            failed=len(result.failed),
+            audio_seconds=result.audio_seconds,
+            seconds=ended - started,
+            halvings=result.halvings,
+            stages=replace(result.stages, write=ended - writing),
+            bytes=size,
+            failures=tuple((f.utterance.id, f.code, f.message) for f in result.failed),
+        )
 
-    def _commit(self, unit: Unit, result: UnitResult) -> None:
+    def _commit(self, unit: Unit, result: UnitResult) -> CommitResult:
         """Commit, and try again while the storage fails: the unit need not be computed anew."""
         attempt = uuid.uuid4().hex
-        persist(
+        return persist(
             lambda: self._writer.commit(unit.key, result.packed, result.failed, attempt),
             unit.key,
             self._job.config.storage_patience,
@@ -126,6 +139,7 @@ class RayActors:
             num_gpus=crew.gpus,
             max_restarts=0,
             max_task_retries=0,
+            max_concurrency=UNITS_IN_FLIGHT,
         )
 
     def spawn(self) -> tuple[Any, Any]:
@@ -139,8 +153,10 @@ class RayActors:
 
     def wait(self, calls: Collection[Any], seconds: float) -> list[Any]:
         """Calls that are over; all of them that are so already."""
-        ready: list[Any] = ray.wait(list(calls), num_returns=1, timeout=seconds)[0]
-        return ready
+        ready, others = ray.wait(list(calls), num_returns=1, timeout=seconds)
+        if ready and others:
+            ready += ray.wait(others, num_returns=len(others), timeout=0)[0]
+        return list(ready)
 
     def result(self, call: Any) -> Done | KdcacheError | None:
         """What a call gave; any of Ray's errors means that the actor is lost."""
@@ -164,15 +180,14 @@ def load_pinned(config: ExtractConfig, known: TeacherSpec, device: str) -> Teach
     """
     os.environ.update(environment(config.threads_per_actor))
     # Only now, so that these libraries find the environment as it has to be.
-    from kdcache.teacher import load_teacher
+    from kdcache.extract.load import load_configured
 
     _make_reproducible(config.threads_per_actor, device)
-    settings = config.teacher
-    teacher = load_teacher(settings.path, device, settings.dtype, settings.adapter)
+    teacher = load_configured(config.teacher, device)
     if teacher.spec.fingerprint != known.fingerprint:
         raise SpecMismatchError(
             f"An actor on {ray.util.get_node_ip_address()} finds another teacher in "
-            f"{settings.path} than the driver does; every node must see the same directory "
+            f"{config.teacher.path} than the driver does; every node must see the same directory "
             "and have the same versions of torch and transformers."
         )
     return teacher

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kdcache.corpus.table import UtteranceTable
     from kdcache.extract.config import ExtractConfig
     from kdcache.extract.errand import Scout, Survey
     from kdcache.store import CacheSpec, Choice
-    from kdcache.types import TargetSpec, Utterance
+    from kdcache.types import TargetSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Checked:
 
 def check_settings(
     config: ExtractConfig,
-    corpus: tuple[Utterance, ...],
+    corpus: UtteranceTable,
     watch: Callable[[Survey], None] = lambda _: None,
     scout: Scout | None = None,
     *,
@@ -64,7 +65,7 @@ def check_settings(
     bind_targets(bases, spec.teacher)
     spec.normalised()  # finds what no scout need be sent for
     sample = tuple(sample_of(corpus, config.sample_utterances))
-    hours = sum(utterance.duration for utterance in corpus) / 3600
+    hours = float(corpus.durations.sum()) / 3600
     errand = Errand(config, spec.teacher, sample, hours)
     found = settle(wanted, errand, scout or scout_here, watch, anew=anew)
     return Checked(replace(spec, targets=found.targets).normalised(), files, found.choices)
@@ -74,11 +75,10 @@ def _spec_of(
     config: ExtractConfig, targets: tuple[TargetSpec, ...]
 ) -> tuple[CacheSpec, dict[str, bytes]]:
     """The spec with these targets, and the tokenizer's files; the teacher is let go."""
+    from kdcache.extract.load import load_configured
     from kdcache.store import CacheSpec
-    from kdcache.teacher import load_teacher
 
-    settings = config.teacher
-    teacher = load_teacher(settings.path, "cpu", settings.dtype, settings.adapter)
+    teacher = load_configured(config.teacher, "cpu")
     spec = CacheSpec(
         teacher=teacher.spec,
         tokenizer=teacher.tokenizer.fingerprint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kdcache.config import ConfigLocation, ConfigPath, Settings
 
@@ -22,7 +22,12 @@ class TeacherSettings(Settings):
     """Where it runs; ``auto`` is cuda where Ray has GPUs to give, else cpu."""
 
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """The number format of its weights and activations."""
+    """The number format of its weights and activations; what is cached is computed in it, so that
+    it is part of the teacher's fingerprint."""
+
+    compile: bool = False
+    """Whether ``torch.compile`` makes kernels of its layers: faster after a start of minutes. It
+    changes last digits, and so is part of the fingerprint as well."""
 
     adapter: str | None = None
     """``module:Class`` of an adapter of your own; by default the directory's architecture
@@ -87,19 +92,27 @@ class ExtractConfig(Settings):
     ``codebooks`` trained."""
 
     batch_seconds: float = Field(default=120.0, gt=0)
-    """Seconds of audio of a padded batch."""
+    """Seconds of audio of a padded batch. One that does not fit in memory is halved."""
 
     unit_utterances: int = Field(default=200, ge=1)
     """Utterances of a work unit, which becomes one shard."""
 
     actors: int | Literal["auto"] = "auto"
-    """Teacher actors; ``auto`` is as many as the cluster holds."""
+    """Teacher actors; ``auto`` is as many as the cluster holds, now and as nodes come and go."""
+
+    min_actors: int | None = Field(default=None, ge=1)
+    """With ``actors: auto``, how many are asked for at least, so that an autoscaler brings nodes
+    for them."""
+
+    max_actors: int | None = Field(default=None, ge=1)
+    """With ``actors: auto``, how many there are at most, however many the cluster holds."""
 
     cpus_per_actor: float = Field(default=1.0, gt=0)
     """CPUs that Ray reserves for an actor."""
 
     gpus_per_actor: float | None = Field(default=None, ge=0)
-    """GPUs that Ray reserves for an actor; unless given, 1 on cuda and 0 on cpu."""
+    """GPUs that Ray reserves for an actor; unless given, 1 on cuda and 0 on cpu. With 0.5, two
+    actors share a GPU; its memory is not divided for them."""
 
     threads_per_actor: int = Field(default=1, ge=1)
     """Arithmetic threads of an actor. Sums are split among them, so that another number may
@@ -118,6 +131,10 @@ class ExtractConfig(Settings):
 
     retry_failed: bool = False
     """Whether utterances that failed in an earlier run are tried again."""
+
+    events: ConfigPath | None = None
+    """A file on this machine that the run's events are appended to, one JSON object a line; unless
+    given, a new one in ``runs/`` of a cache that lies in a directory."""
 
     ray: RaySettings = RaySettings()
     """Where actors run."""
@@ -145,3 +162,12 @@ class ExtractConfig(Settings):
         if isinstance(value, int) and value < 1:
             raise ValueError(f"should be 'auto' or at least 1, got {value}")
         return value
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ExtractConfig:
+        least, most = self.min_actors, self.max_actors
+        if self.actors != "auto" and (least or most):
+            raise ValueError("min_actors and max_actors go with actors: auto, not with a number")
+        if least and most and least > most:
+            raise ValueError(f"min_actors {least} is more than max_actors {most}")
+        return self

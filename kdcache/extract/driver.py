@@ -7,26 +7,29 @@ own, so the same command resumes after anything, a kill −9 of every process in
 
 from __future__ import annotations
 
+import math
 import time
-import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdcache.errors import ConfigError, StorageError
+import pyarrow as pa
+
+from kdcache.corpus.table import among
+from kdcache.errors import ConfigError
 from kdcache.extract.check import check_settings
 from kdcache.extract.intake import Corpus, check_unchanged, read_corpus
 from kdcache.extract.patience import persist
 from kdcache.extract.plan import Holdings, Plan, plan_units
-from kdcache.extract.report import ExtractReport, Snapshot, Tally, by_code
-from kdcache.extract.signals import stop_signals
+from kdcache.extract.report import ExtractReport, by_code
+from kdcache.extract.work import work_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kdcache.extract.config import ExtractConfig
     from kdcache.extract.errand import Errand, Scout, Settled, Survey, Watch
-    from kdcache.extract.plan import Unit
+    from kdcache.extract.tally import Snapshot
     from kdcache.store import CacheSpec, CacheWriter, Choice
 
 
@@ -76,7 +79,7 @@ def run_extract(
     # One Ray for both, where settings have to be found before the work begins.
     with ExitStack() as session:
         ready = prepare(config, watch_survey, ray_scout(config, session))
-        stopped_by = _work(config, ready, watch) if ready.plan.units else None
+        stopped_by = work_off(config, ready, watch) if ready.plan.units else None
     seconds = time.monotonic() - started
     return persist(
         lambda: report_of(config, ready, seconds, stopped_by), "report", config.storage_patience
@@ -146,88 +149,27 @@ def prepare(
     return Preparation(corpus, spec, writer, plan, choices)
 
 
-def _work(
-    config: ExtractConfig, ready: Preparation, watch: Callable[[Snapshot], None]
-) -> int | None:
-    """Run the plan; the signal that stopped it, if one did."""
-    from kdcache.extract.cluster import connected, muster
-
-    with connected(config), stop_signals() as stopped:
-        import ray
-
-        from kdcache.extract.actor import Job, RayActors
-        from kdcache.extract.pool import Pool
-        from kdcache.extract.queue import WorkQueue
-
-        crew = muster(config, len(ready.plan.units), ray.cluster_resources())
-        tally = Tally(ready.plan.missing, watch)
-
-        def keep_going() -> bool:
-            tally.show()
-            return stopped() is None
-
-        def give_up(unit: Unit, why: str) -> None:
-            _record_crash(ready.writer, unit, why, config.storage_patience)
-            tally.add_given_up()
-
-        pool = Pool(
-            RayActors(Job(config, ready.spec, crew.device), crew),
-            WorkQueue(ready.plan.units, config.max_attempts),
-            size=crew.actors,
-            max_attempts=config.max_attempts,
-            on_done=tally.add,
-            give_up=give_up,
-        )
-        try:
-            pool.run(keep_going)
-        except StorageError as error:
-            raise _with_ledger(error, tally) from error
-        return stopped()
-
-
-def _with_ledger(error: StorageError, tally: Tally) -> StorageError:
-    """The storage's error, and what became of the run that it ended."""
-    told = error.message.rstrip(".")
-    return type(error)(
-        f"{told}. Of {tally.total} utterances {tally.done} were done and stay; the same command "
-        "does the others."
-    )
-
-
-def _record_crash(writer: CacheWriter, unit: Unit, why: str, patience: float) -> None:
-    """The one utterance of ``unit`` has killed every actor that touched it."""
-    from kdcache.store import FailedUtterance
-
-    message = f"No teacher actor survives this utterance: {why}"
-    failed = [FailedUtterance(u, "crash", message) for batch in unit.batches for u in batch]
-    attempt = uuid.uuid4().hex
-    persist(lambda: writer.commit(unit.key, (), failed, attempt), unit.key, patience)
-
-
 def report_of(
     config: ExtractConfig, ready: Preparation, seconds: float, stopped_by: int | None = None
 ) -> ExtractReport:
     """What the cache holds of the corpus now, whoever brought it there."""
     from kdcache.store import open_cache
 
-    cache = open_cache(config.cache.path)
-    ids = {utterance.id: None for utterance in ready.corpus.utterances}
-    rows = cache.catalogue.select(["id", "duration"]).to_pylist()
-    seconds_of = {row["id"]: row["duration"] for row in rows if row["id"] in ids}
-    failures = {
-        row["id"]: (row["error"], row["message"])
-        for row in cache.failures.to_pylist()
-        if row["id"] in ids and row["id"] not in seconds_of
-    }
+    cache, ids = open_cache(config.cache.path), ready.corpus.utterances.ids
+    rows = cache.catalogue.select(["id", "duration"])
+    good = rows.filter(pa.array(among(rows["id"], ids)))
+    failed = cache.failures.filter(pa.array(among(cache.failures["id"], ids)))
+    failures = {row["id"]: (row["error"], row["message"]) for row in failed.to_pylist()}
+    left_N = ~(among(ids, good["id"]) | among(ids, failures))
     return ExtractReport(
         cache=config.cache.path,
         utterances=len(ids),
-        done=len(seconds_of) - ready.plan.present,
+        done=len(good) - ready.plan.present,
         skipped=ready.plan.present,
         failed=by_code(failures),
-        left=tuple(i for i in ids if i not in seconds_of and i not in failures),
+        left=tuple(ids.filter(pa.array(left_N)).to_pylist()),
         messages={name: message for name, (_, message) in failures.items()},
-        hours=sum(seconds_of.values()) / 3600,
+        hours=math.fsum(good["duration"].to_pylist()) / 3600,
         bytes=cache.nbytes,
         seconds=seconds,
         content_digest=cache.content_digest(),

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kdcache.corpus.table import UtteranceTable, read_table
 from kdcache.errors import SpecMismatchError
 from kdcache.extract.plan import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from kdcache.corpus.tolerant import BadLine
     from kdcache.extract.config import ExtractConfig
     from kdcache.store import Cache
-    from kdcache.types import Utterance
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Corpus:
         bad_lines: of the manifests, that were passed over because the settings say so.
     """
 
-    utterances: tuple[Utterance, ...]
+    utterances: UtteranceTable
     bad_lines: tuple[BadLine, ...] = ()
 
 
@@ -37,26 +38,26 @@ def read_corpus(config: ExtractConfig) -> Corpus:
         ManifestError: one cannot be read or is empty; and, unless bad lines are to be skipped,
             one of its lines cannot be read or an id occurs twice.
     """
-    from kdcache.corpus.manifest import read_manifest, refuse_duplicates
     from kdcache.corpus.tolerant import read_tolerantly
 
     if config.bad_lines == "skip":
         utterances, bad = read_tolerantly(config.manifests)
-        return Corpus(tuple(utterances), tuple(bad))
-    corpus = tuple(u for path in config.manifests for u in read_manifest(path))
-    refuse_duplicates(corpus, ", ".join(map(str, config.manifests)))
-    return Corpus(corpus)
+        return Corpus(UtteranceTable.of(utterances), tuple(bad))
+    return Corpus(read_table(config.manifests))
 
 
-def check_unchanged(corpus: Iterable[Utterance], cache: Cache) -> None:
+def check_unchanged(corpus: UtteranceTable, cache: Cache) -> None:
     """A cached target was conditioned on its transcript: both must still belong together.
 
     Raises:
         SpecMismatchError: utterances whose transcript is another now, by id.
     """
-    rows = cache.catalogue.select(["id", "text"]).to_pylist()
-    texts = {row["id"]: row["text"] for row in rows}
-    changed = [u.id for u in corpus if texts.get(u.id, u.text) != u.text]
+    cached = cache.catalogue.select(["id", "text"])
+    names = cached["id"].cast(pa.large_string()).combine_chunks()
+    rows = pc.index_in(corpus.ids, value_set=names)
+    texts = pc.take(cached["text"].cast(pa.large_string()), rows)
+    other = pc.fill_null(pc.not_equal(texts, corpus.texts), False)
+    changed: list[str] = corpus.ids.filter(other).to_pylist()
     if changed:
         raise SpecMismatchError(
             f"{cache.location} holds {len(changed)} utterance(s) with another transcript than the "

@@ -8,17 +8,26 @@ padded batches and, on a device with reproducible arithmetic, the same bytes.
 A unit is named by a digest of what it computes. A unit of which a part is already in the
 cache keeps the batches that it has in the whole corpus, less what is present, and gets a
 name of its own from what remains.
+
+A plan is two bits an utterance, as a byte each, beside the corpus that it is of: units are made
+when they are looked at. So a plan of millions takes megabytes (docs/scale.md).
+
+Shapes: N utterances of the corpus.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
+import numpy as np
+
+from kdcache.corpus.table import UtteranceTable, among
 from kdcache.types import Utterance, fingerprint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
 
 Batch = tuple[Utterance, ...]
 """Utterances that go through the teacher together."""
@@ -72,6 +81,72 @@ NOTHING = Holdings()
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """How a corpus is cut into units.
+
+    Attributes:
+        spec: fingerprint of the cache's spec.
+        unit_utterances: utterances of a whole unit.
+        batch_seconds: seconds of a padded batch.
+        retry: of units with utterances that had failed; see :class:`Unit`.
+    """
+
+    spec: str
+    unit_utterances: int
+    batch_seconds: float
+    retry: str
+
+
+class PlannedUnits(Sequence[Unit]):
+    """Units in corpus order, each made when it is asked for, and the same every time.
+
+    Args:
+        corpus: all utterances, N of them.
+        cut: into what.
+        missing_N: bool, those to be computed.
+        again_N: bool, those of them that had failed.
+    """
+
+    def __init__(
+        self, corpus: Sequence[Utterance], cut: Cut, missing_N: np.ndarray, again_N: np.ndarray
+    ) -> None:
+        self._corpus, self._cut = corpus, cut
+        self._missing_N, self._again_N = missing_N, again_N
+        starts = np.arange(0, len(corpus), cut.unit_utterances)
+        counts = np.add.reduceat(missing_N, starts, dtype=np.int64) if len(starts) else starts
+        self._starts = starts[counts > 0]
+        self.utterances = int(counts.sum())
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> Unit: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Unit, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Unit | tuple[Unit, ...]:
+        if isinstance(index, slice):
+            return tuple(self._make(int(start)) for start in self._starts[index])
+        return self._make(int(self._starts[index]))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        return all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _make(self, start: int) -> Unit:
+        cut, here = self._cut, slice(start, start + self._cut.unit_utterances)
+        whole, missing_N = self._corpus[here], self._missing_N[here]
+        skipped = {u.id for u, missing in zip(whole, missing_N, strict=True) if not missing}
+        batches = _without(cut_batches(whole, cut.batch_seconds), skipped)
+        return make_unit(cut.spec, batches, cut.retry if self._again_N[here].any() else "")
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a run will do.
 
@@ -81,14 +156,14 @@ class Plan:
         failed: utterances that failed before and are left alone.
     """
 
-    units: tuple[Unit, ...]
+    units: PlannedUnits
     present: int
     failed: int
 
     @property
     def missing(self) -> int:
         """Utterances to be computed."""
-        return sum(len(unit) for unit in self.units)
+        return self.units.utterances
 
 
 def make_unit(spec: str, batches: Iterable[Batch], retry: str = "") -> Unit:
@@ -134,17 +209,13 @@ def plan_units(
         held: what the cache holds.
         retry_failed: whether what failed before is tried again.
     """
-    ids = {utterance.id for utterance in corpus}
-    present, failed = ids & held.present, (ids & held.failed) - held.present
-    skipped = present if retry_failed else present | failed
-    retry = fingerprint_of(sorted(held.units))
-    units = []
-    for whole in _slices(corpus, unit_utterances):
-        batches = _without(cut_batches(whole, batch_seconds), skipped)
-        if batches:
-            again = any(u.id in failed for batch in batches for u in batch)
-            units.append(make_unit(spec, batches, retry if again else ""))
-    return Plan(units=tuple(units), present=len(present), failed=len(skipped - present))
+    ids = UtteranceTable.of(corpus).ids
+    present_N = among(ids, held.present)
+    failed_N = among(ids, held.failed) & ~present_N
+    again_N = failed_N if retry_failed else np.zeros_like(failed_N)
+    cut = Cut(spec, unit_utterances, batch_seconds, fingerprint_of(sorted(held.units)))
+    units = PlannedUnits(corpus, cut, ~present_N & ~(failed_N & ~again_N), again_N)
+    return Plan(units, int(present_N.sum()), int((failed_N & ~again_N).sum()))
 
 
 def cut_batches(utterances: Iterable[Utterance], batch_seconds: float) -> tuple[Batch, ...]:
@@ -175,11 +246,6 @@ def _row(utterance: Utterance) -> list[object]:
     row = [utterance.id, audio.path, audio.offset, audio.duration, utterance.text]
     # Left out where it says nothing, so that units that were planned before keep their names.
     return row if audio.speed == 1 else [*row, audio.speed]
-
-
-def _slices(corpus: Sequence[Utterance], size: int) -> Iterator[Sequence[Utterance]]:
-    for start in range(0, len(corpus), size):
-        yield corpus[start : start + size]
 
 
 def _without(batches: Iterable[Batch], ids: set[str]) -> tuple[Batch, ...]:

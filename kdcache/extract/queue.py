@@ -8,6 +8,9 @@ that is to blame stands alone; only that one is given up. Parts get a single att
 another death there says no more than that the search must go on; the last utterance gets
 all attempts again, because it is about to be given up for good. An actor that was lost with
 its node counts for nothing the first ``EXCUSES`` times.
+
+Planned units are taken from the plan one by one; what came back waits behind them, but for
+``MOST_BACK`` units at most, so that of any plan hardly more is in memory than what actors have.
 """
 
 from __future__ import annotations
@@ -19,11 +22,14 @@ from typing import TYPE_CHECKING
 from kdcache.extract.plan import Unit, split_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
 EXCUSES = 5
 """Nodes that may be lost under a unit before it is suspected: an utterance can fill a node's
 memory, and of an actor that crashed Ray sometimes knows no more than that it is out of reach."""
+
+MOST_BACK = 64
+"""Units that came back and wait; where there are more, they go before planned ones."""
 
 
 @dataclass(slots=True)
@@ -36,6 +42,7 @@ class Task:
         deaths: actors that were lost while they had it.
         refusals: how often the storage did not take it.
         excuses: how often a lost node was taken to be the reason.
+        company: how often an actor was lost that had another unit besides.
     """
 
     unit: Unit
@@ -43,26 +50,48 @@ class Task:
     deaths: int = 0
     refusals: int = 0
     excuses: int = 0
+    company: int = 0
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it must have an actor to itself, so that another death is its own."""
+        return self.is_part or self.deaths + self.excuses + self.company > 0
 
 
 class WorkQueue:
     """Units that nobody has at the moment.
 
     Args:
-        units: the work, in the order in which it is handed out.
+        units: the work, in the order in which it is handed out; gone through once.
         max_attempts: see the module's docstring.
     """
 
-    def __init__(self, units: Iterable[Unit], max_attempts: int) -> None:
-        self._waiting = deque(Task(unit) for unit in units)
+    def __init__(self, units: Collection[Unit], max_attempts: int) -> None:
+        self._planned, self._left = iter(units), len(units)
+        self._back = deque[Task]()
         self._max_attempts = max_attempts
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._left + len(self._back)
 
     def take(self) -> Task | None:
         """The next task, or ``None``."""
-        return self._waiting.popleft() if self._waiting else None
+        if self._planned_is_next:
+            self._left -= 1
+            return Task(next(self._planned))
+        return self._back.popleft() if self._back else None
+
+    def take_second(self) -> Task | None:
+        """The next task, unless it must have an actor to itself."""
+        if self._planned_is_next or (self._back and not self._back[0].suspect):
+            return self.take()
+        return None
+
+    def lost_in_company(self, task: Task) -> None:
+        """The actor that had ``task`` and another is gone; which of them is to blame will show
+        when each has an actor to itself."""
+        task.company += 1
+        self._back.append(task)
 
     def lost_with_node(self, task: Task) -> bool:
         """The node is gone, and with it the actor that had ``task``: try again, for which the
@@ -74,7 +103,7 @@ class WorkQueue:
         task.excuses += 1
         if task.excuses > EXCUSES:
             return self.lost(task)
-        self._waiting.append(task)
+        self._back.append(task)
         return False
 
     def refused(self, task: Task) -> bool:
@@ -86,7 +115,7 @@ class WorkQueue:
         task.refusals += 1
         if task.refusals >= self._max_attempts:
             return True
-        self._waiting.append(task)
+        self._back.append(task)
         return False
 
     def lost(self, task: Task) -> bool:
@@ -97,12 +126,16 @@ class WorkQueue:
         """
         task.deaths += 1
         if task.deaths < self._attempts(task):
-            self._waiting.append(task)
+            self._back.append(task)
             return False
         if len(task.unit) == 1:
             return True
-        self._waiting.extend(Task(part, is_part=True) for part in split_unit(task.unit))
+        self._back.extend(Task(part, is_part=True) for part in split_unit(task.unit))
         return False
+
+    @property
+    def _planned_is_next(self) -> bool:
+        return self._left > 0 and len(self._back) < MOST_BACK
 
     def _attempts(self, task: Task) -> int:
         return 1 if task.is_part and len(task.unit) > 1 else self._max_attempts

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
+from kdcache.corpus.table import among
 from kdcache.errors import ConfigError, SpecMismatchError
 from kdcache.extract.check import check_settings
 from kdcache.extract.driver import ray_scout, run_extract
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 
     from kdcache.extract.config import ExtractConfig
     from kdcache.extract.errand import Survey
-    from kdcache.extract.report import ExtractReport, Snapshot
+    from kdcache.extract.report import ExtractReport
+    from kdcache.extract.tally import Snapshot
     from kdcache.store import Findings
 
 
@@ -164,8 +168,10 @@ def _restored(
 
 def _check_corpus(config: ExtractConfig, findings: Findings) -> None:
     """What is set aside must be in the corpus, or it would not come back."""
-    known = {utterance.id for utterance in read_corpus(config).utterances}
-    lost = [i for unit in findings.units for i in unit.utterances or () if i not in known]
+    known = read_corpus(config).utterances.ids
+    damaged = [i for unit in findings.units for i in unit.utterances or ()]
+    there = among(pa.chunked_array([pa.array(damaged, pa.large_string())]), known)
+    lost = [name for name, found in zip(damaged, there, strict=True) if not found]
     if lost:
         raise SpecMismatchError(
             f"{len(lost)} utterance(s) of the damaged shards are not in the corpus, so that they "

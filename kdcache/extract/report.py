@@ -1,101 +1,21 @@
-"""What a run says of itself: while it works, and at its end."""
+"""What a run says of itself at its end."""
 
 from __future__ import annotations
 
 import shlex
-import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from kdcache.extract.plan import shown
 from kdcache.inspect.text import choice_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kdcache.corpus.tolerant import BadLine
-    from kdcache.extract.pool import Done
     from kdcache.store import Choice
 
 _LINES = 3
 """Unusable lines that people are told; ``to_dict`` has them all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """How far a run is.
-
-    Attributes:
-        done: utterances that this run has committed or recorded as failed.
-        total: utterances that it set out to do.
-        failed: those of ``done`` that failed.
-        audio_seconds: audio that went into the cache.
-        seconds: since the first actor was asked for.
-    """
-
-    done: int
-    total: int
-    failed: int
-    audio_seconds: float
-    seconds: float
-
-    @property
-    def speed(self) -> float:
-        """Seconds of audio per second, all actors together."""
-        return self.audio_seconds / self.seconds if self.seconds else 0.0
-
-    @property
-    def note(self) -> str:
-        """Hours, speed and failures, for a progress line."""
-        if not self.done:
-            return "waiting for the first unit"
-        failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.audio_seconds / 3600:.2f} h at {self.speed:.0f}× real time{failed}"
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts a run's progress.
-
-    Attributes:
-        total: utterances to do.
-        watch: told of every change, and at least every second.
-        clock: seconds, monotonic.
-    """
-
-    total: int
-    watch: Callable[[Snapshot], None]
-    clock: Callable[[], float] = time.monotonic
-    done: int = 0
-    failed: int = 0
-    audio_seconds: float = 0.0
-    started: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.started = self.clock()
-
-    def add(self, done: Done) -> None:
-        """A unit is finished."""
-        self.done += done.packed + done.failed
-        self.failed += done.failed
-        self.audio_seconds += done.audio_seconds
-        self.show()
-
-    def add_given_up(self) -> None:
-        """An utterance that no actor survives is recorded."""
-        self.done += 1
-        self.failed += 1
-        self.show()
-
-    def show(self) -> None:
-        """Tell the watcher."""
-        self.watch(self.snapshot())
-
-    def snapshot(self) -> Snapshot:
-        """How far the run is."""
-        seconds = self.clock() - self.started
-        return Snapshot(self.done, self.total, self.failed, self.audio_seconds, seconds)
 
 
 @dataclass(frozen=True, slots=True)

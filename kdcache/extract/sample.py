@@ -11,6 +11,10 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from kdcache.corpus.table import UtteranceTable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,12 +26,25 @@ def sample_of(corpus: Sequence[Utterance], count: int) -> list[Utterance]:
 
     Any first part of what is returned is a sample as well, if a smaller one.
     """
-    count = min(count, len(corpus))
-    ranked = sorted(corpus, key=lambda u: (u.duration, _hash(u)))
-    edges = [part * len(ranked) // count for part in range(count + 1)]
-    parts = (ranked[start:stop] for start, stop in pairwise(edges))
-    return sorted((min(part, key=_hash) for part in parts), key=_hash)
+    table = UtteranceTable.of(corpus)
+    count = min(count, len(table))
+    hash_N4 = _hashes(table)
+    words = tuple(hash_N4[:, word] for word in (3, 2, 1, 0))  # the last key counts first
+    ranked_N = np.lexsort((*words, table.durations))
+    edges = [part * len(table) // count for part in range(count + 1)]
+    parts = (ranked_N[start:stop].tolist() for start, stop in pairwise(edges))
+
+    def hash_of(row: int) -> tuple[int, ...]:
+        return tuple(hash_N4[row].tolist())
+
+    chosen = sorted((min(part, key=hash_of) for part in parts), key=hash_of)
+    return [corpus[row] for row in chosen]
 
 
-def _hash(utterance: Utterance) -> bytes:
-    return sha256(utterance.id.encode()).digest()
+def _hashes(table: UtteranceTable) -> np.ndarray:
+    """uint64 (N, 4): SHA-256 of each id, as numbers in the same order."""
+    digests = bytearray()
+    for chunk in table.ids.chunks:
+        for name in chunk:
+            digests += sha256(name.as_py().encode()).digest()
+    return np.frombuffer(digests, ">u8").reshape(-1, 4).astype(np.uint64)

@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 
 from kdcache.errors import KdcacheError
 from kdcache.extract.actor import account, load_pinned
-from kdcache.extract.cluster import muster
+from kdcache.extract.cluster import cluster_nodes, muster
 from kdcache.extract.errand import Settled, Survey
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def scout_with_ray(errand: Errand, watch: Watch) -> Settled:
     Raises:
         KdcacheError: what the actor found, or that it died.
     """
-    crew = muster(errand.config, 1, ray.cluster_resources())
+    crew = muster(errand.config, 1, cluster_nodes())
     options = {"num_cpus": crew.cpus, "num_gpus": crew.gpus, "max_restarts": 0}
     actor = ray.remote(ScoutActor).options(**options).remote(errand, crew.device)
     try:

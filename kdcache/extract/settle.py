@@ -17,6 +17,7 @@ from kdcache.extract.held import Held
 from kdcache.extract.tails import waits_for_tail
 from kdcache.store.header import load_header
 from kdcache.store.places import open_storage
+from kdcache.store.storage import probe_exclusive_create
 from kdcache.store.writer import check_vacant
 from kdcache.types import TargetSpec
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from kdcache.extract.errand import Errand, Scout, Watch
     from kdcache.extract.goals import Wanted
     from kdcache.store.header import Header
+    from kdcache.store.storage import Storage
 
 
 def settle(
@@ -43,6 +45,7 @@ def settle(
     Raises:
         SpecMismatchError: the cache was begun with other goals, fixed settings or models.
         NotACacheError: something else is in its place.
+        UnfitStorageError: it would lie where commits are not safe.
         ConfigError, TeacherError: see :func:`~kdcache.extract.survey.survey`.
     """
     path = errand.config.cache.path
@@ -53,7 +56,7 @@ def settle(
     if not any(map(_is_open, wanted)):
         return Settled(tuple(item for item in wanted if isinstance(item, TargetSpec)))
     if not anew:
-        check_vacant(open_storage(path))
+        _check_place(open_storage(path))
     settled = scout(errand, watch)
     if settled.choices:
         count = len(settled.choices)
@@ -63,11 +66,10 @@ def settle(
 
 def scout_here(errand: Errand, watch: Watch) -> Settled:
     """Run the errand in this process, on the CPU."""
+    from kdcache.extract.load import load_configured
     from kdcache.extract.survey import survey
-    from kdcache.teacher import load_teacher
 
-    settings = errand.config.teacher
-    teacher = load_teacher(settings.path, "cpu", settings.dtype, settings.adapter)
+    teacher = load_configured(errand.config.teacher, "cpu")
     steps = survey(errand, teacher)
     while True:
         try:
@@ -79,6 +81,14 @@ def scout_here(errand: Errand, watch: Watch) -> Settled:
 
 def _is_open(item: Wanted) -> bool:
     return isinstance(item, Asked) or waits_for_tail(item) or waits_for_codebooks(item)
+
+
+def _check_place(storage: Storage) -> None:
+    """Before a teacher listens for minutes: nothing else is there, and commits are safe there. A
+    directory is tried when the cache is made, so that a survey that fails leaves none behind."""
+    check_vacant(storage)
+    if storage.folder is None:
+        probe_exclusive_create(storage)
 
 
 def _header(path: str) -> Header | None:

@@ -1,47 +1,49 @@
 """A work unit in, packed utterances and failures out: the part that knows no Ray.
 
-Audio is decoded a few batches ahead of the teacher by threads. What one utterance does wrong
-is recorded under its id, and the others go on: a batch that fails as a whole is repeated one
-by one, so that one bad utterance costs nobody else. Only a broken accelerator is passed on,
-because every later answer of that process would be wrong as well.
+Three stages work at the same time: threads decode audio a few batches ahead (``decode``), one
+thread asks the teacher (``forward``), and the caller packs what it said. No stage is more than a
+few batches ahead of the next, so that memory stays bounded. A second caller may bring the next
+unit meanwhile: its first batches are decoded at once, and the teacher turns to it as soon as it
+has been given the last batch of the unit before, while that one is still being packed.
+
+Neither threads nor callers change an answer: batches are those of the plan, and one thread alone
+asks the teacher.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
-from kdcache.corpus.audio import encode_flac, load_audio, to_int16
-from kdcache.errors import (
-    AudioError,
-    KdcacheError,
-    TeacherError,
-    TeacherOutputError,
-    TranscriptError,
-    UtteranceError,
-)
+from kdcache.corpus.audio import encode_flac, to_int16
+from kdcache.errors import ConfigError, TeacherError, TeacherOutputError
+from kdcache.extract.decode import Decoder, Heard
+from kdcache.extract.failure import failure_of_answer, pass_on_broken_device, told
+from kdcache.extract.forward import Forward
+from kdcache.extract.gauge import Gauge, StageSeconds
+from kdcache.extract.memory import is_memory_error, release_memory
 from kdcache.store import FailedUtterance, PackedUtterance
 from kdcache.teacher.protocol import keep_layers
-from kdcache.types import TeacherKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
+    from kdcache.extract.forward import Answer
     from kdcache.extract.plan import Batch, Unit
     from kdcache.target import Reduced
     from kdcache.teacher import Teacher, TeacherOutput
-    from kdcache.types import Utterance
+
+    Outcome = PackedUtterance | FailedUtterance
 
 _AHEAD = 2
-"""Batches that are decoded while the teacher is busy with another."""
-
-_LONGEST_MESSAGE = 500
-"""Characters of an unexpected error's text that are recorded."""
+"""Batches of a unit that the teacher may answer before one of them is packed."""
 
 
 class Packer(Protocol):
@@ -58,31 +60,20 @@ class Packer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """One utterance ready for the teacher.
-
-    Attributes:
-        utterance: what it is.
-        samples: float32 (N,) at the teacher's rate.
-        tokens: label ids; empty where there is no transcript and the teacher needs none.
-    """
-
-    utterance: Utterance
-    samples: np.ndarray
-    tokens: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class UnitResult:
     """What became of a unit.
 
     Attributes:
         packed: utterances to commit, by id.
         failed: utterances that cannot be used, by id.
+        halvings: batches that did not fit in memory and were cut in two.
+        stages: where the time went.
     """
 
     packed: tuple[PackedUtterance, ...]
     failed: tuple[FailedUtterance, ...]
+    halvings: int = 0
+    stages: StageSeconds = field(default_factory=StageSeconds)
 
     @property
     def audio_seconds(self) -> float:
@@ -95,9 +86,10 @@ class UnitWorker:
 
     Args:
         teacher: loaded.
-        targets: what is kept of its answers.
+        targets: what is kept of its answers; they hear one answer at a time.
         keep_audio: whether the samples are packed beside the targets, as FLAC.
         decode_threads: threads that decode audio ahead of the teacher.
+        clock: by which the seconds of the stages are counted.
     """
 
     def __init__(
@@ -107,24 +99,39 @@ class UnitWorker:
         *,
         keep_audio: bool = False,
         decode_threads: int = 2,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self._clock = clock
         self._teacher = teacher
         self._targets = tuple(targets)
         keep_layers(teacher, [layer for target in targets for layer in _layers_of(target)])
         self._keep_audio = keep_audio
-        self._decode_threads = decode_threads
         self._labels_itself = bool(getattr(teacher, "labels_itself", False))
+        self._decoder = Decoder(teacher, decode_threads)
+        self._forward = Forward(teacher)
+        self._asking = ThreadPoolExecutor(1, "teacher")
+        self._turn = Lock()
+        self._packing = Lock()
 
     def run(self, unit: Unit) -> UnitResult:
-        """Compute every utterance of ``unit``; none is left out of the result."""
-        outcomes: list[PackedUtterance | FailedUtterance] = []
-        for batch in self._heard(unit.batches):
-            outcomes += [item for item in batch if isinstance(item, FailedUtterance)]
-            outcomes += self._answered([item for item in batch if isinstance(item, Heard)])
+        """Compute every utterance of ``unit``; none is left out of the result.
+
+        Threads may call this at the same time; their units take turns at the teacher.
+
+        Raises:
+            AcceleratorError: the device is broken, and with it this process.
+        """
+        gauge = Gauge(self._clock)
+        outcomes: list[Outcome] = []
+        with closing(self._answers(unit.batches, gauge)) as answers:
+            for batch in answers:
+                outcomes += [self._outcome(answer, gauge) for answer in batch]
         outcomes.sort(key=lambda outcome: outcome.utterance.id)
         return UnitResult(
             packed=tuple(o for o in outcomes if isinstance(o, PackedUtterance)),
             failed=tuple(o for o in outcomes if isinstance(o, FailedUtterance)),
+            halvings=gauge.halvings,
+            stages=gauge.seconds,
         )
 
     def rehearse(self) -> None:
@@ -133,7 +140,11 @@ class UnitWorker:
 
         Raises:
             TeacherError: it failed; the message says how.
+            ConfigError: the teacher cannot be run as the settings say.
         """
+        self._asking.submit(self._rehearse).result()
+
+    def _rehearse(self) -> None:
         spec = self._teacher.spec
         noise = np.random.default_rng(0).normal(0.0, 0.01, spec.sample_rate).astype(np.float32)
         token = 1 if spec.blank_id == 0 else 0
@@ -142,74 +153,62 @@ class UnitWorker:
             output = replace(output, blank=spec.blank_id)
             for target in self._targets:
                 target.pack(output)
+        except ConfigError:  # a setting that this machine cannot follow, and says so itself
+            raise
         except Exception as error:
             raise TeacherError(
                 f"Teacher {spec.name!r} fails on one second of noise, so it would fail on every "
-                f"utterance: {_told(error)}"
+                f"utterance: {told(error)}"
             ) from error
 
-    def _heard(self, batches: Sequence[Batch]) -> Iterator[list[Heard | FailedUtterance]]:
-        """Decoded batches in order, a few of them in the making."""
-        ahead: deque[list[Future[Heard | FailedUtterance]]] = deque()
-        with ThreadPoolExecutor(self._decode_threads, "decode") as pool:
-            for batch in batches:
-                ahead.append([pool.submit(self._hear, utterance) for utterance in batch])
-                if len(ahead) > _AHEAD:
-                    yield [future.result() for future in ahead.popleft()]
-            while ahead:
-                yield [future.result() for future in ahead.popleft()]
+    def _answers(
+        self, batches: Sequence[Batch], gauge: Gauge
+    ) -> Generator[list[Answer], None, None]:
+        """What the teacher says, batch after batch, while the caller packs what it said before.
 
-    def _hear(self, utterance: Utterance) -> Heard | FailedUtterance:
+        The turn ends with the last batch that is given to the teacher, not with its answer.
+        """
+        waiting: deque[Future[list[Answer]]] = deque()
+        decoded = self._decoder.start(batches, gauge)
         try:
-            tokens = self._tokens_of(utterance)
-            samples = load_audio(utterance.audio, self._teacher.spec.sample_rate)
-            if not len(samples):
-                raise AudioError(f"{utterance.audio.path} holds no samples.")
-            return Heard(utterance, samples, tokens)
-        except Exception as error:
-            return _failure(utterance, error)
+            with self._turn:
+                for batch in decoded:
+                    waiting.append(self._asking.submit(self._ask, batch, gauge))
+                    if len(waiting) > _AHEAD:
+                        yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
-    def _tokens_of(self, utterance: Utterance) -> tuple[int, ...]:
-        if utterance.text.strip():
-            return tuple(self._teacher.tokenizer.encode(utterance.text))
-        if self._labels_itself or self._teacher.spec.kind is TeacherKind.CTC:
-            return ()
-        raise TranscriptError(
-            f"Utterance {utterance.id!r} has no transcript, which a "
-            f"{self._teacher.spec.kind} teacher needs; with the adapter "
-            "kdcache.teacher.pseudo:PseudoLabels its own labels stand in."
-        )
+    def _ask(self, batch: Sequence[Heard | FailedUtterance], gauge: Gauge) -> list[Answer]:
+        failed: list[Answer] = [item for item in batch if isinstance(item, FailedUtterance)]
+        with gauge.of("teacher"):
+            heard = [item for item in batch if isinstance(item, Heard)]
+            return [*failed, *self._forward.answers(heard, gauge)]
 
-    def _answered(self, batch: Sequence[Heard]) -> list[PackedUtterance | FailedUtterance]:
-        """The teacher's answers to a batch; one by one where it fails as a whole."""
-        if not batch:
-            return []
-        try:
-            outputs = self._forward(batch)
-        except Exception as error:
-            _pass_on_broken_device(error)
-            if len(batch) == 1:
-                return [_failure(batch[0].utterance, error)]
-        else:
-            return [self._packed(*pair) for pair in zip(batch, outputs, strict=True)]
-        return [outcome for heard in batch for outcome in self._answered([heard])]
+    def _outcome(self, answer: Answer, gauge: Gauge) -> Outcome:
+        if isinstance(answer, FailedUtterance):
+            return answer
+        with self._packing, gauge.of("encode"):
+            try:
+                return self._pack(*answer)
+            except Exception as error:
+                pass_on_broken_device(error)
+                if not is_memory_error(error):
+                    return failure_of_answer(answer[0].utterance, 0.0, error)
+            # Beside the teacher's next batch there was too little memory; alone there may not be.
+            release_memory()
+            return self._asking.submit(self._pack_or_give_up, *answer).result()
 
-    def _forward(self, batch: Sequence[Heard]) -> list[TeacherOutput]:
-        outputs = self._teacher.forward(
-            [heard.samples for heard in batch], [heard.tokens for heard in batch]
-        )
-        if len(outputs) != len(batch):
-            raise TeacherOutputError(
-                f"The teacher gave {len(outputs)} outputs for {len(batch)} utterances."
-            )
-        return outputs
-
-    def _packed(self, heard: Heard, output: TeacherOutput) -> PackedUtterance | FailedUtterance:
+    def _pack_or_give_up(self, heard: Heard, output: TeacherOutput) -> Outcome:
         try:
             return self._pack(heard, output)
         except Exception as error:
-            _pass_on_broken_device(error)
-            return _failure(heard.utterance, error)
+            pass_on_broken_device(error)
+            seconds = len(heard.samples) / self._teacher.spec.sample_rate
+            return failure_of_answer(heard.utterance, seconds, error)
 
     def _pack(self, heard: Heard, output: TeacherOutput) -> PackedUtterance:
         if output.frames < 1:
@@ -242,24 +241,3 @@ def _layers_of(packer: Packer) -> tuple[int, ...]:
     """Of the teacher's layers, those that a target is made of."""
     layers: tuple[int, ...] = getattr(getattr(packer, "target", None), "layers", ())
     return layers
-
-
-def _failure(utterance: Utterance, error: Exception) -> FailedUtterance:
-    """What is recorded: an error's stable code, or its class where kdcache did not raise it."""
-    code = error.code if isinstance(error, KdcacheError) else type(error).__name__
-    return FailedUtterance(utterance=utterance, code=code, message=_told(error))
-
-
-def _told(error: Exception) -> str:
-    """An error in one line."""
-    text = " ".join(str(error).split())[:_LONGEST_MESSAGE]
-    return text if isinstance(error, UtteranceError) else f"{type(error).__name__}: {text}"
-
-
-def _pass_on_broken_device(error: Exception) -> None:
-    """Raise ``error`` again where the device, not the utterance, is to blame.
-
-    After such an error a CUDA process answers nothing any more; it must be replaced.
-    """
-    if isinstance(error, torch.AcceleratorError):
-        raise error

@@ -3,7 +3,8 @@
 A is the reference: of posteriors KL(A ‖ B) is taken row by row over all classes
 (``kdcache.inspect.divergence``), of lattices at the nodes that both keep
 (``kdcache.inspect.nodes``), of vectors the absolute error of their elements, of scores and of
-the best hypotheses that of the log-probability (``kdcache.inspect.whole``).
+the best hypotheses that of the log-probability (``kdcache.inspect.whole``). Beside that it is told
+how far the best paths are apart (``kdcache.inspect.best_paths``).
 
 Shapes: N frames, nodes or tokens, D width.
 """
@@ -23,7 +24,9 @@ from kdcache.codec import (
     VectorRecord,
 )
 from kdcache.errors import DamagedCacheError, SpecMismatchError
+from kdcache.inspect.best_paths import best_paths
 from kdcache.inspect.comparison import (
+    BestPaths,
     Comparison,
     Figures,
     Overlap,
@@ -167,6 +170,7 @@ class _Target:
     rows_b: int = 0
     rows: int = 0
     changed: int | None = None
+    paths: BestPaths | None = None
     tally: Tally = field(default_factory=Tally)
     utterances: list[UtteranceComparison] = field(default_factory=list)
 
@@ -188,7 +192,10 @@ class _Target:
         self.rows += rows
         self.rows_a += _extent(ours)
         self.rows_b += _extent(theirs)
-        self.utterances.append(UtteranceComparison(pair.id, _figures(values, rows, changed)))
+        figures, paths = _figures(values, rows, changed), self._paths(ours, theirs)
+        self.utterances.append(UtteranceComparison(pair.id, figures, paths))
+        if paths is not None:
+            self.paths = paths if self.paths is None else self.paths + paths
 
     def result(self) -> TargetComparison:
         """All figures."""
@@ -206,7 +213,13 @@ class _Target:
             rows_b=self.rows_b,
             figures=figures,
             utterances=tuple(self.utterances),
+            paths=self.paths,
         )
+
+    def _paths(self, ours: Record, theirs: Record) -> BestPaths | None:
+        teacher = self.a.spec.teacher
+        blank = teacher.blank_id if self.spec.kind == "encoder_logits" else None
+        return best_paths(ours, theirs, blank, teacher.frame_shift)
 
     def _measured(
         self, pair: _Pair, ours: Record, theirs: Record

@@ -38,11 +38,44 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class BestPaths:
+    """How far the best paths of A and B are apart: of an utterance, or of all.
+
+    Attributes:
+        utterances: that have a best path on both sides.
+        other: of these, those whose paths are not the same.
+        labels: of A's paths.
+        differ: of a lattice, labels that B's path says in another frame; of CTC and of
+            hypotheses, labels to insert, delete or replace to make A's sequence B's.
+        seconds: that the labels of a lattice's paths are apart, all added up; ``None`` of others.
+    """
+
+    utterances: int
+    other: int
+    labels: int
+    differ: int
+    seconds: float | None = None
+
+    def __add__(self, more: BestPaths) -> BestPaths:
+        seconds = None
+        if self.seconds is not None and more.seconds is not None:
+            seconds = self.seconds + more.seconds
+        return BestPaths(
+            self.utterances + more.utterances,
+            self.other + more.other,
+            self.labels + more.labels,
+            self.differ + more.differ,
+            seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class UtteranceComparison:
-    """One target of one utterance."""
+    """One target of one utterance; ``paths`` is ``None`` where it has no best path."""
 
     id: str
     figures: Figures
+    paths: BestPaths | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +88,7 @@ class TargetComparison:
         rows_a, rows_b: all that each side has; of bands of a lattice not all are shared.
         figures: in all. ``p99`` is known within 1 %.
         utterances: each of them, by id; there ``p99`` is exact.
+        paths: how far best paths are apart, in all; ``None`` where no utterance has any.
     """
 
     name: str
@@ -65,6 +99,7 @@ class TargetComparison:
     rows_b: int
     figures: Figures
     utterances: tuple[UtteranceComparison, ...]
+    paths: BestPaths | None = None
 
     def worst(self, count: int) -> list[UtteranceComparison]:
         """Those of the largest mean; before them any with infinite rows, most first."""

@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from kdcache.inspect.histogram import BINS
+from kdcache.inspect.report import ENDS, SAMPLED
 from kdcache.inspect.text import (
     format_bytes,
     format_count,
@@ -54,7 +55,7 @@ def page(report: Report, shown: Mapping[str, Shown]) -> str:
 
     Args:
         report: of a cache.
-        shown: the worst and the best utterances, by id.
+        shown: the worst and the best utterances, and those of the sample, by id.
     """
     style, script = (
         files("kdcache.inspect").joinpath(name).read_text("utf-8")
@@ -93,16 +94,20 @@ def _body(report: Report, shown: Mapping[str, Shown]) -> Iterable[str]:
     yield f"<header><h1>{escape(report.summary.path)}</h1>"
     yield '<nav aria-label="Parts"><a href="#summary">Summary</a> '
     yield '<a href="#distributions">Distributions</a> <a href="#worst">Worst</a> '
-    yield '<a href="#best">Best</a> <a href="#all">Utterances</a></nav></header>'
+    yield '<a href="#best">Best</a> <a href="#sample">Sample</a> '
+    yield '<a href="#all">Utterances</a></nav></header>'
     yield "<main>"
     yield from _summary(report.summary)
-    yield '<section id="distributions"><h2>Distributions</h2><div class="charts">'
+    everything = format_count(report.summary.utterances, "utterance")
+    yield f'<section id="distributions"><h2>Distributions, of all {everything}</h2>'
+    yield '<div class="charts">'
     for one in report.histograms:
         yield _chart(one)
     yield "</div></section>"
     for name, title, ids in (
         ("worst", f"Worst: the most {by}", report.worst),
         ("best", f"Best: the least {by}", report.best),
+        ("sample", "Sample: others, evenly spaced in order of id", report.sample),
     ):
         yield f'<section id="{name}"><h2>{title}</h2>'
         for key in ids:
@@ -206,7 +211,11 @@ def _table(report: Report) -> Iterable[str]:
     yield '<section id="all"><h2>Utterances</h2>'
     if count < whole:
         by = escape(report.order.name)
-        yield f'<p class="note">Of {whole:,}, the {count:,} with most and least {by}.</p>'
+        yield (
+            f'<p class="note">{count:,} of {whole:,}: the {ENDS:,} with most and the {ENDS:,} with '
+            f"least {by}, and {SAMPLED:,} evenly spaced in order of id. <code>kdcache ls</code> "
+            "and <code>kdcache inspect --where</code> list any others.</p>"
+        )
     yield '<p><label for="search">Search: </label><input id="search" type="search" '
     yield 'autocomplete="off"> <span id="count" role="status"></span></p>'
     yield '<div class="wide"><table id="utterances"><thead><tr>'

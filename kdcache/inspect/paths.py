@@ -131,6 +131,10 @@ def _first_frames(steps_TP: np.ndarray, state: int) -> np.ndarray:
 
 def ctc_greedy(logp_TV: np.ndarray, blank: int) -> list[tuple[int, int]]:
     """What CTC says by itself: first frame and label of each run of a class that is not blank."""
-    best_T = logp_TV.argmax(axis=1)
-    starts_T = np.flatnonzero(np.diff(best_T, prepend=-1))
+    return ctc_runs(logp_TV.argmax(axis=1), blank)
+
+
+def ctc_runs(best_T: np.ndarray, blank: int) -> list[tuple[int, int]]:
+    """First frame and label of each run, given the best class of each frame."""
+    starts_T = np.flatnonzero(np.diff(best_T, prepend=best_T[:1] - 1))
     return [(int(t), int(best_T[t])) for t in starts_T if best_T[t] != blank]

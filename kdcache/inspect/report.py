@@ -1,4 +1,8 @@
-"""What a report of a cache tells: its summary, distributions, and utterances at both ends."""
+"""What a report of a cache tells: its summary, distributions, and utterances.
+
+Distributions are over all utterances; of a large cache the table holds those of both ends of an
+order, and a sample that is evenly spaced in order of id, so that a page about any cache is small.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,15 @@ from kdcache.inspect.select import select
 from kdcache.inspect.summary import CacheSummary, summarise
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kdcache.store import Cache
 
-ROWS = 1000
-"""Utterances in the table at most: half from each end of the order."""
+ENDS, SAMPLED = 400, 200
+"""Utterances of each end of the order, and of the sample, in the table of a larger cache."""
+
+ROWS = 2 * ENDS + SAMPLED
+"""Utterances in the table at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,7 @@ class Report:
         columns: fields of the table.
         utterances: rows of the table, by field; ``None`` where one has no value.
         worst, best: ids of those to show in full, the most extreme first; none is in both.
+        sample: ids of some of the others to show, evenly spaced in order of id.
     """
 
     summary: CacheSummary
@@ -40,9 +50,10 @@ class Report:
     utterances: tuple[dict[str, Any], ...]
     worst: tuple[str, ...]
     best: tuple[str, ...]
+    sample: tuple[str, ...] = ()
 
 
-def read_report(cache: Cache, sort: str | None = None, top: int = 5) -> Report:
+def read_report(cache: Cache, sort: str | None = None, top: int = 5, sample: int = 0) -> Report:
     """Read what a report tells; no shard is read.
 
     Args:
@@ -50,6 +61,7 @@ def read_report(cache: Cache, sort: str | None = None, top: int = 5) -> Report:
         sort: the field that orders utterances; kl, or duration where nothing was measured,
             unless given.
         top: utterances of each end to show in full.
+        sample: of the others.
 
     Raises:
         ConfigError: there is no such field, or it is not of numbers.
@@ -58,22 +70,49 @@ def read_report(cache: Cache, sort: str | None = None, top: int = 5) -> Report:
     order = fields.find(sort) if sort else _usual_order(fields)
     down = select(cache, None, order.name, ROWS).rows_N.tolist()
     up = select(cache, None, order.name, ROWS, ascending=True).rows_N.tolist()
-    half = ROWS // 2
-    rows = down if len(cache) <= ROWS else list(dict.fromkeys([*down[:half], *up[:half][::-1]]))
     columns = _columns(fields, order)
-    ids = cache.catalogue_columns(["id"])["id"]
     worst = down[:top]
     best = [row for row in up if row not in worst][:top]
+    others = [row for row in evenly(len(cache), sample) if row not in {*worst, *best}]
     shapes = (histogram(fields, column) for column in columns if not column.is_text)
+    ids = cache.catalogue_columns(["id"])["id"]
     return Report(
         summary=summarise(cache),
         histograms=tuple(shape for shape in shapes if shape is not None),
         order=order,
         columns=columns,
-        utterances=tuple(fields.take(np.array(rows, np.int64), list(columns))),
+        utterances=tuple(_table(fields, (order, columns), (down, up), len(cache))),
         worst=tuple(ids[row].as_py() for row in worst),
         best=tuple(ids[row].as_py() for row in best),
+        sample=tuple(ids[row].as_py() for row in others),
     )
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """So many of the numbers below ``count``, or all, each in the middle of its share."""
+    wanted = min(count, wanted)
+    return [(2 * place + 1) * count // (2 * wanted) for place in range(wanted)]
+
+
+def _table(
+    fields: Fields,
+    columns: tuple[Field, Sequence[Field]],
+    ends: tuple[list[int], list[int]],
+    count: int,
+) -> list[dict[str, Any]]:
+    """Rows in the table, those with most of the order's field first, without a value last."""
+    (order, shown), (down, up) = columns, ends
+    if count <= ROWS:
+        return fields.take(np.array(down, np.int64), list(shown))
+    chosen = sorted({*down[:ENDS], *up[:ENDS], *evenly(count, SAMPLED)})
+    rows = fields.take(np.array(chosen, np.int64), list(shown))
+    known = [row for row in rows if _is_number(row[order.name])]
+    missing = [row for row in rows if not _is_number(row[order.name])]
+    return [*sorted(known, key=lambda row: -row[order.name]), *missing]
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and value == value  # no NaN
 
 
 def _usual_order(fields: Fields) -> Field:

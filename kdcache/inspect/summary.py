@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
@@ -71,6 +71,19 @@ class TargetSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """What a cache is, known from its header alone; see :class:`CacheSummary`."""
+
+    path: str
+    layout: str
+    format_version: int
+    teacher: str
+    teacher_kind: str
+    teacher_fingerprint: str
+    tokenizer: str
+
+
+@dataclass(frozen=True, slots=True)
 class CacheSummary:
     """A cache in figures.
 
@@ -111,6 +124,11 @@ class CacheSummary:
     units_incomplete: int = 0
     units_set_aside: int = 0
 
+    @property
+    def identity(self) -> Identity:
+        """What it is, without how much is in it."""
+        return Identity(*(getattr(self, field.name) for field in fields(Identity)))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
         return {**asdict(self), "targets": [asdict(target) for target in self.targets]}
@@ -127,11 +145,10 @@ def summarise(cache: Cache, *, digest: bool = False) -> CacheSummary:
     return replace(outline(cache, digest=digest), targets=targets)
 
 
-def outline(cache: Cache, *, digest: bool = False) -> CacheSummary:
-    """:func:`summarise` without its targets: what is known at once of a cache of any size."""
-    teacher, failures = cache.spec.teacher, cache.failures
-    hours = float(pc.sum(cache.catalogue_columns(["duration"])["duration"]).as_py() or 0) / 3600
-    return CacheSummary(
+def identify(cache: Cache) -> Identity:
+    """What a cache says of itself; its catalogue is not looked at."""
+    teacher = cache.spec.teacher
+    return Identity(
         path=cache.location,
         layout=cache.layout,
         format_version=cache.spec.format_version,
@@ -139,6 +156,15 @@ def outline(cache: Cache, *, digest: bool = False) -> CacheSummary:
         teacher_kind=str(teacher.kind),
         teacher_fingerprint=teacher.fingerprint,
         tokenizer=cache.spec.tokenizer,
+    )
+
+
+def outline(cache: Cache, *, digest: bool = False) -> CacheSummary:
+    """:func:`summarise` without its targets: what is known at once of a cache of any size."""
+    failures = cache.failures
+    hours = float(pc.sum(cache.catalogue_columns(["duration"])["duration"]).as_py() or 0) / 3600
+    return CacheSummary(
+        **asdict(identify(cache)),
         targets=(),
         audio=cache.spec.audio,
         audio_bytes=column_bytes(cache, "audio") if "audio" in cache.columns else 0,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from kdcache.inspect.coverage import Coverage
-    from kdcache.inspect.summary import CacheSummary, TargetSummary, WorstUtterances
+    from kdcache.inspect.summary import CacheSummary, Identity, TargetSummary, WorstUtterances
     from kdcache.inspect.utterance import UtteranceSummary
     from kdcache.store import Choice
 
@@ -62,19 +62,25 @@ def summary_lines(summary: CacheSummary, example: str | None = None) -> list[str
         summary: of the cache.
         example: id of an utterance for the lines that say how to read one.
     """
-    lines = outline_lines(summary)
+    lines = [*header_lines(summary.identity), *outline_lines(summary)]
     for target in summary.targets:
         lines += target_lines(target, summary.hours)
     return [*lines, *python_lines(summary, example, [target.name for target in summary.targets])]
 
 
+def header_lines(known: Identity) -> list[str]:
+    """What a cache says of itself before any of its utterances is looked at."""
+    return [
+        f"{known.path}  ({known.layout}, format {known.format_version})",
+        row("teacher", f"{known.teacher}, {known.teacher_kind}"),
+        row("", f"fingerprint {known.teacher_fingerprint[:16]}"),
+        row("tokenizer", f"fingerprint {known.tokenizer[:16]}"),
+    ]
+
+
 def outline_lines(summary: CacheSummary) -> list[str]:
-    """What a cache is, its targets left out."""
+    """How much is in a cache, its targets left out."""
     lines = [
-        f"{summary.path}  ({summary.layout}, format {summary.format_version})",
-        row("teacher", f"{summary.teacher}, {summary.teacher_kind}"),
-        row("", f"fingerprint {summary.teacher_fingerprint[:16]}"),
-        row("tokenizer", f"fingerprint {summary.tokenizer[:16]}"),
         row("utterances", _amount(summary)),
         row("failed", _failures(summary.failed)),
     ]

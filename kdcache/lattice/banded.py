@@ -102,7 +102,7 @@ def transducer_nll_banded(
     columns = int(label_lengths_B.max()) + 1
     outside_BTS = ~node_mask(frames_B, widths_B - 1, *blank_BTS.shape[1:])
     blank_BTU, label_BTU = (
-        _spread(x_BTS.masked_fill(outside_BTS, -torch.inf), starts_BT, columns)
+        over_lattice(x_BTS.masked_fill(outside_BTS, -torch.inf), starts_BT, columns)
         for x_BTS in (blank_BTS, label_BTS)
     )
     return transducer_nll(blank_BTU, label_BTU, frames_B, label_lengths_B, reduction)
@@ -209,8 +209,14 @@ def ids_over_lattice(ids_BTSK: Tensor, starts_BT: Tensor, columns: int) -> Tenso
     return wide_BTUK[:, :, :columns]
 
 
-def _spread(x_BTS: Tensor, starts_BT: Tensor, columns: int) -> Tensor:
-    """A band's values at their nodes of the lattice, −inf elsewhere: (B, T, U+1)."""
+def over_lattice(x_BTS: Tensor, starts_BT: Tensor, columns: int) -> Tensor:
+    """A band's values at their nodes of the lattice, −inf elsewhere: (B, T, U+1).
+
+    Args:
+        x_BTS: −inf in padding.
+        starts_BT: int64, first column of each window.
+        columns: U+1.
+    """
     batch, frames, width = x_BTS.shape
     wide_BTU = x_BTS.new_full((batch, frames, columns + width), -torch.inf)
     columns_BTS = band_columns(starts_BT, width, columns + width)

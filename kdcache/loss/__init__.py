@@ -12,6 +12,7 @@ from kdcache.loss.align import (
     aligned_vector_mse,
 )
 from kdcache.loss.align_lattice import align_lattice, merge_frames, split_frames
+from kdcache.loss.alignments import alignment_kl, best_path_kl
 from kdcache.loss.classes import Nodes
 from kdcache.loss.codebooks import codebook_cross_entropy
 from kdcache.loss.denominator import (
@@ -34,6 +35,7 @@ from kdcache.loss.normalise import LatticeNormalise, SequenceNormalise
 from kdcache.loss.pairs import Group, Pairs, aligned_loss, pair_frames
 from kdcache.loss.posterior import Rest, posterior_kl
 from kdcache.loss.spread import spread_rest
+from kdcache.loss.tokens import token_cross_entropy
 from kdcache.loss.vector import vector_mse
 
 __all__ = [
@@ -53,6 +55,8 @@ __all__ = [
     "aligned_posterior_kl",
     "aligned_sequence_kd",
     "aligned_vector_mse",
+    "alignment_kl",
+    "best_path_kl",
     "check_frames",
     "class_kl",
     "codebook_cross_entropy",
@@ -79,6 +83,7 @@ __all__ = [
     "sequence_kl",
     "split_frames",
     "spread_rest",
+    "token_cross_entropy",
     "transducer_kd_loss",
     "vector_mse",
 ]

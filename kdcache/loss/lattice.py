@@ -82,7 +82,7 @@ def lattice_kl(
         ConfigError: ``reduction``, ``normalise`` or ``nodes`` is unknown.
     """
     logp_BTSC = student_classes(logits_BTXV, target, labels_BU, blank, nodes)
-    loss_B = _kl_of(target, logp_BTSC, normalise)
+    loss_B = kl_at_nodes(target, logp_BTSC, normalise)
     return reduce_utterances(loss_B, reduction)
 
 
@@ -119,16 +119,20 @@ def transducer_kd_loss(
         InputError: student, target and labels do not fit.
         ConfigError: ``reduction``, ``normalise`` or ``nodes`` is unknown.
     """
-    rnnt_B, logp_BTSC = _losses(logits_BTXV, target, labels_BU, blank, nodes)
-    kl_B = _kl_of(target, logp_BTSC, normalise)
+    rnnt_B, logp_BTSC = rnnt_and_classes(logits_BTXV, target, labels_BU, blank, nodes)
+    kl_B = kl_at_nodes(target, logp_BTSC, normalise)
     parts = (rnnt_B + beta * kl_B, rnnt_B, kl_B)
     return TransducerKDLoss(*(reduce_utterances(part_B, reduction) for part_B in parts))
 
 
-def _losses(
+def rnnt_and_classes(
     logits_BTXV: Logits, target: LatticeBatch, labels_BU: Tensor, blank: int, nodes: Nodes
 ) -> tuple[Tensor, Tensor]:
-    """RNN-T loss (B,), and the classes at the target's nodes, (B, T, S, 3+K)."""
+    """The student's RNN-T loss (B,), and its classes at the target's nodes, (B, T, S, 3+K).
+
+    All losses over a cached lattice are made of these two. Arguments and errors are those of
+    :func:`transducer_kd_loss`.
+    """
     if nodes == "lattice":
         logp_BTUC = lattice_classes(logits_BTXV, target, labels_BU, blank)
         arcs = logp_BTUC[..., 0], logp_BTUC[..., 1]
@@ -144,7 +148,9 @@ def _losses(
     return transducer_nll_banded(*arcs, *band, "none"), logp_BTSC
 
 
-def _kl_of(target: LatticeBatch, logp_BTSC: Tensor, normalise: LatticeNormalise) -> Tensor:
+def kl_at_nodes(
+    target: LatticeBatch, logp_BTSC: Tensor, normalise: LatticeNormalise = "none"
+) -> Tensor:
     """Divergence summed over the target's nodes, in nats, then normalised: (B,)."""
     widths_B = parse_target(target)
     real_BTS = node_mask(target.frames_B, widths_B - 1, *target.logp_BTSC.shape[1:3])

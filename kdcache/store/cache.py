@@ -10,7 +10,6 @@ lock for longer than a look-up and may be done from any number of threads.
 from __future__ import annotations
 
 import copy
-from bisect import bisect_left
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,9 +31,11 @@ from kdcache.store.fetched_shards import FetchedShards
 from kdcache.store.header import TOKENIZER, load_header
 from kdcache.store.mapping import make_reader
 from kdcache.store.places import local_folder, open_storage
+from kdcache.store.ranged_table import RangedTable
 from kdcache.store.rows import read_rows
 from kdcache.store.shards import shards_of_rows
-from kdcache.store.snapshot import load_snapshot
+from kdcache.store.snapshot import load_snapshot, only_row
+from kdcache.store.sorted_strings import place_of
 from kdcache.store.spec import AUDIO
 
 if TYPE_CHECKING:
@@ -180,6 +181,19 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         other._shards = reader
         return other, reader
 
+    def only(self, key: str) -> Cache:
+        """The same cache with no utterance but this one, to look at it and nothing else.
+
+        Of a large index in an object store no column is fetched for it, only its row. A cache
+        that does not have it is given back as it is.
+        """
+        snapshot = self._snapshot
+        if not isinstance(snapshot.columns, RangedTable) or key not in snapshot.rows:
+            return self
+        other = copy.copy(self)
+        other._snapshot = only_row(snapshot, snapshot.rows[key], self._header.columns)
+        return other
+
     def refresh(self) -> None:
         """See what has been committed since."""
         self._snapshot = self._load(self._snapshot)
@@ -194,7 +208,7 @@ class Cache(Mapping[str, "dict[str, Record]"]):
         Of a large cache those in whose neighbourhood ``key`` would stand.
         """
         snapshot = self._snapshot
-        at = bisect_left(snapshot.ids, key)
+        at = place_of(snapshot.ids, key)
         near = snapshot.ids[max(0, at - _SEARCHED) : at + _SEARCHED]
         failed = snapshot.failures["id"][:_SEARCHED].to_pylist()
         return nearest(key, [*near, *failed], count=3)

@@ -15,6 +15,10 @@ from kdcache.types import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from io import BufferedReader
+
+_READ_AT_ONCE = 1 << 20
+"""Bytes."""
 
 
 def bytes_hash(data: np.ndarray) -> int:
@@ -44,3 +48,11 @@ def content_hash(columns: Mapping[str, np.ndarray]) -> str:
 def file_hash(data: bytes | memoryview) -> str:
     """Hex xxh3-128 of a whole file."""
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def read_file_hash(file: BufferedReader) -> str:
+    """:func:`file_hash` of an open file, which is read through a small buffer."""
+    digest, buffer = xxhash.xxh3_128(), memoryview(bytearray(_READ_AT_ONCE))
+    while count := file.readinto(buffer):
+        digest.update(buffer[:count])
+    return digest.hexdigest()

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import DamagedCacheError
-from kdcache.store.checksums import file_hash
+from kdcache.store.checksums import file_hash, read_file_hash
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +55,24 @@ def map_file(storage: Storage, record: FileRecord) -> np.ndarray:
     if data.size != record.size:
         raise DamagedCacheError(f"{record.path}: {data.size} bytes, expected {record.size}")
     return data
+
+
+def check_mapped(storage: Storage, record: FileRecord, data: np.ndarray) -> None:
+    """Compare a mapped file's bytes with its hash.
+
+    A local file is read beside its mapping: pages of a mapping that were touched count as memory
+    of this process, and of a large file hardly any are needed.
+
+    Raises:
+        DamagedCacheError: they are not what was written.
+    """
+    if storage.folder is None:
+        found = file_hash(data.data)
+    else:
+        with (storage.folder / record.path).open("rb") as file:
+            found = read_file_hash(file)
+    if found != record.xxh3:
+        raise DamagedCacheError(f"{record.path}: its bytes are not what was written")
 
 
 def read_file(storage: Storage, record: FileRecord) -> bytes:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,9 +24,11 @@ from kdcache.errors import DamagedCacheError
 from kdcache.store.catalogue import SHARD, UNIT
 from kdcache.store.checksums import file_hash
 from kdcache.store.commits import CommitRecord
-from kdcache.store.files import FileRecord, map_file
+from kdcache.store.files import FileRecord, check_mapped, map_file
+from kdcache.store.local import read_ahead
 from kdcache.store.ranged_table import RangedTable
 from kdcache.store.seal import seal, unseal
+from kdcache.store.sorted_strings import one_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +69,19 @@ class Index:
     def commit(self, number: int) -> CommitRecord:
         """The commit record of the unit of that number."""
         return CommitRecord.from_bytes(self.units["commit"][number].as_py(), self.names[number])
+
+    def shard(self, unit: str) -> FileRecord:
+        """The shard of the unit of that name, which has utterances.
+
+        Raises:
+            DamagedCacheError: there is no such unit, or it has no shard.
+        """
+        number = bisect_left(self.names, unit)
+        known = number < len(self.names) and self.names[number] == unit
+        shard = self.commit(number).shard if known else None
+        if shard is None:
+            raise DamagedCacheError(f"{INDEX_KEY}: unit {unit} has no shard, but utterances")
+        return shard
 
     @property
     def nbytes(self) -> int:
@@ -139,70 +155,27 @@ def plain(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(fields))
 
 
-def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece; what is so already is not copied, as combining would do."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-class SortedStrings(Sequence[str]):
-    """A sorted column of strings that stays where it is."""
-
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self._values = one_array(column)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __getitem__(self, index: Any) -> Any:
-        found = self._values[index]
-        return found.to_pylist() if isinstance(index, slice) else found.as_py()
-
-    def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self._values), 65_536):
-            yield from self._values.slice(start, 65_536).to_pylist()
-
-
-class RowsById(Mapping[str, int]):
-    """Row by id, by bisection: no dictionary of all ids is ever built."""
-
-    def __init__(self, ids: SortedStrings) -> None:
-        self._ids = ids
-
-    def __getitem__(self, key: str) -> int:
-        row = bisect_left(self._ids, key)
-        if row < len(self._ids) and self._ids[row] == key:
-            return row
-        raise KeyError(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._ids)
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-
 class ShardsByRow(Sequence[FileRecord]):
     """The shard of each row, through its unit's number."""
 
     def __init__(self, index: Index) -> None:
-        units = one_array(index.good[UNIT])
-        self._codes: np.ndarray = units.indices.to_numpy(zero_copy_only=False)
-        self._numbers = {name: number for number, name in enumerate(index.names)}
-        self._names: list[str] = units.dictionary.to_pylist()
         self._index = index
         self._known: dict[int, FileRecord] = {}
 
+    @cached_property
+    def _units(self) -> tuple[np.ndarray, list[str]]:
+        """Looked at when it is first needed: of a remote index it has to be fetched."""
+        units = one_array(self._index.good[UNIT])
+        return units.indices.to_numpy(zero_copy_only=False), units.dictionary.to_pylist()
+
     def __len__(self) -> int:
-        return len(self._codes)
+        return len(self._units[0])
 
     def __getitem__(self, row: Any) -> Any:
-        code = int(self._codes[row])
+        codes, names = self._units
+        code = int(codes[row])
         if code not in self._known:
-            name = self._names[code]
-            shard = self._index.commit(self._numbers[name]).shard
-            if shard is None:
-                raise DamagedCacheError(f"{INDEX_KEY}: unit {name} has no shard, but utterances")
-            self._known[code] = shard
+            self._known[code] = self._index.shard(names[code])
         return self._known[code]
 
 
@@ -219,8 +192,9 @@ def _head(storage: Storage) -> tuple[str, dict[str, FileRecord]] | None:
 
 def _open(storage: Storage, record: FileRecord) -> pa.Table:
     data = map_file(storage, record)
-    if record.size <= CHECKED_BYTES and file_hash(data.data) != record.xxh3:
-        raise DamagedCacheError(f"{record.path}: its bytes are not what was written")
+    read_ahead(data)
+    if record.size <= CHECKED_BYTES:
+        check_mapped(storage, record, data)
     try:
         table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(data))).read_all()
         table.validate()

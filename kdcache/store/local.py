@@ -43,6 +43,11 @@ class LocalStorage:
         return str(self._root)
 
     @property
+    def place(self) -> str:
+        """The directory's path."""
+        return self.location
+
+    @property
     def folder(self) -> Path:
         """The directory."""
         return self._root
@@ -115,6 +120,13 @@ class LocalStorage:
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+
+def read_ahead(data: np.ndarray) -> None:
+    """Let the system fetch what follows: a mapped file is read column by column, in order."""
+    mapped = getattr(data.base, "obj", None)  # numpy holds a view of it
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_NORMAL"):
+        mapped.madvise(mmap.MADV_NORMAL)
 
 
 def _files(folder: Path, prefix: str) -> Iterator[StoredObject]:

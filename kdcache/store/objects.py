@@ -16,9 +16,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from kdcache.errors import ConfigError, MissingDependencyError, StorageError
+from kdcache.errors import (
+    ConfigError,
+    MissingDependencyError,
+    StorageError,
+    UnfitStorageError,
+)
 from kdcache.store.retry import Patience, read_patiently
-from kdcache.store.storage import StoredObject
+from kdcache.store.storage import FIT, StoredObject
 
 try:
     import obstore
@@ -39,6 +44,12 @@ ResultT = TypeVar("ResultT")
 
 _PART_BYTES = 64 * 1024 * 1024
 """A larger object is uploaded in parts: a shard of usual size is one request."""
+
+_NOT_IMPLEMENTED = "501 Not Implemented"
+"""How the library tells of a server that does not know the condition."""
+
+_NO_BUCKET = "NoSuchBucket"
+"""S3's code of an error for a bucket that is not there."""
 
 _MEMORY: dict[str, MemoryStore] = {}
 _MEMORY_LOCK = Lock()
@@ -63,6 +74,12 @@ class ObjectStorage:
     def location(self) -> str:
         """The URL."""
         return self._location
+
+    @property
+    def place(self) -> str:
+        """The URL, and the endpoint where the environment names one."""
+        endpoint = _endpoint() if self._location.startswith("s3://") else ""
+        return f"{self._location} at {endpoint}" if endpoint else self._location
 
     @property
     def folder(self) -> None:
@@ -96,26 +113,38 @@ class ObjectStorage:
 
     def put(self, key: str, data: bytes) -> None:
         """One PUT, or several parts that appear together."""
-        with self._reported(key):
+        with self._reported(key, writing=True):
             obstore.put(self._store, self._at(key), data, chunk_size=_PART_BYTES)
 
     def create_exclusive(self, key: str, data: bytes) -> bool:
         """One conditional PUT, never in parts: not every server checks the condition there."""
         try:
-            with self._reported(key):
+            with self._reported(key, writing=True):
                 obstore.put(self._store, self._at(key), data, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return self._holds(key, data)
-        except StorageError:
+        except StorageError as error:
+            if _NOT_IMPLEMENTED in error.message:
+                raise UnfitStorageError(
+                    f"{self.place}: the server does not know conditional puts, so commits are "
+                    f"not safe on it; {FIT}"
+                ) from error
             if self._holds(key, data):
                 return True
             raise
         return True
 
     def entries(self, prefix: str = "") -> list[StoredObject]:
-        """Listed page by page, and sorted."""
+        """Listed page by page, and sorted; ConfigError where there is no such bucket."""
         path = self._at(prefix) or None
-        found = self._patiently(prefix, lambda: obstore.list(self._store, path).collect())
+        try:
+            found = self._patiently(prefix, lambda: obstore.list(self._store, path).collect())
+        except StorageError as error:
+            if _NO_BUCKET in str(error.__cause__):
+                raise ConfigError(
+                    f"{self.place}: there is no such bucket; make it, or correct the URL"
+                ) from error
+            raise
         return sorted(map(self._entry, found), key=lambda entry: entry.key)
 
     def delete(self, key: str) -> None:
@@ -172,11 +201,19 @@ class ObjectStorage:
         return read_patiently(once, key, self._patience, again=_may_pass)
 
     @contextmanager
-    def _reported(self, key: str) -> Iterator[None]:
-        """Turn the library's errors into ours, in one line; a refused create passes."""
+    def _reported(self, key: str, *, writing: bool = False) -> Iterator[None]:
+        """Turn the library's errors into ours, in one line; a refused create passes.
+
+        Where something is missing on writing, it is not the object.
+        """
         try:
             yield
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if writing:
+                raise StorageError(
+                    f"{self._location}/{key}: the bucket is not there, or the upload in parts "
+                    "that was begun"
+                ) from error
             raise FileNotFoundError(2, "No such object", f"{self._location}/{key}") from None
         except AlreadyExistsError:
             raise
@@ -206,8 +243,12 @@ def open_object_storage(url: str) -> ObjectStorage:
 
 def _client_options() -> Any:
     """Plain HTTP only where an endpoint of the user's own asks for it."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    return {"allow_http": True} if endpoint.startswith("http://") else None
+    return {"allow_http": True} if _endpoint().startswith("http://") else None
+
+
+def _endpoint() -> str:
+    """Of an S3 service other than Amazon's, if the environment names one."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
 
 
 def _may_pass(error: KdcacheError) -> bool:

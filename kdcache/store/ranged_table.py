@@ -2,7 +2,8 @@
 
 An Arrow file says at its end where each column lies, and its columns are uncompressed and whole:
 whoever streams two targets of a cache with six fetches the columns of two. Columns that came are
-kept. Safe from several threads.
+kept. Who wants a row of it fetches that row (``kdcache.store.ranged_rows``). Safe from several
+threads.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from kdcache.errors import DamagedCacheError
+from kdcache.store.ranged_rows import RangedRows
 
 if TYPE_CHECKING:
     from kdcache.store.files import FileRecord
@@ -45,7 +47,9 @@ class RangedTable:
         self._columns: dict[str, pa.ChunkedArray] = {}
         self._lock = RLock()
         self._kept: dict[tuple[int, int], np.ndarray] = {}
-        self._names: list[str] = self._open(None).schema.names
+        self._schema: pa.Schema = self._open(None).schema
+        self._names: list[str] = self._schema.names
+        self._rows: RangedRows | None = None
 
     @property
     def column_names(self) -> list[str]:
@@ -57,6 +61,14 @@ class RangedTable:
             if name not in self._columns:
                 self._columns[name] = self._fetch(name)
             return self._columns[name]
+
+    @property
+    def rows(self) -> RangedRows:
+        """To read some rows, and not whole columns."""
+        with self._lock:
+            if self._rows is None:
+                self._rows = RangedRows(self._storage, self._record, self._schema)
+            return self._rows
 
     def whole(self) -> pa.Table:
         """All columns."""

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from kdcache.store.catalogue import UNIT
-from kdcache.store.index import one_array
+from kdcache.store.sorted_strings import one_array
 
 if TYPE_CHECKING:
     from kdcache.store.files import FileRecord

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,22 +19,16 @@ from kdcache.errors import DamagedCacheError
 from kdcache.store.catalogue import SHARD, UNIT, empty_part, read_part
 from kdcache.store.commits import CommitRecord, committed_units, load_commit
 from kdcache.store.files import FileRecord, check_file
-from kdcache.store.index import (
-    RowsById,
-    ShardsByRow,
-    SortedStrings,
-    load_index,
-    one_array,
-    plain,
-    whole,
-)
+from kdcache.store.index import ShardsByRow, load_index, plain, whole
+from kdcache.store.ranged_ids import RangedIds
+from kdcache.store.ranged_table import RangedTable
+from kdcache.store.sorted_strings import RowsById, SortedStrings, one_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kdcache.codec import ColumnSpec
     from kdcache.store.index import Index
-    from kdcache.store.ranged_table import RangedTable
     from kdcache.store.storage import Storage
 
 _LOADING_THREADS = 8
@@ -176,7 +170,8 @@ def _load(storage: Storage, name: str, spec_hash: str) -> Unit:
 
 def _mapped(index: Index, columns: Mapping[str, ColumnSpec]) -> Snapshot:
     """Nothing but the index: no row is touched before it is asked for."""
-    ids = SortedStrings(index.good["id"])
+    ranged = isinstance(index.good, RangedTable)
+    ids = RangedIds(index.good) if ranged else SortedStrings(index.good["id"])
     return Snapshot(
         units={},
         index=index,
@@ -186,6 +181,24 @@ def _mapped(index: Index, columns: Mapping[str, ColumnSpec]) -> Snapshot:
         rows=RowsById(ids),
         shards=ShardsByRow(index),
         places=LazyPlaces(index.good, columns),
+    )
+
+
+def only_row(snapshot: Snapshot, row: int, columns: Mapping[str, ColumnSpec]) -> Snapshot:
+    """A snapshot as if this row were all; where columns come on demand, it is fetched alone."""
+    table, index = snapshot.columns, snapshot.index
+    if isinstance(table, RangedTable) and index is not None:
+        own = plain(table.rows.slice(row, 1, table.column_names))
+        shard = index.shard(own[UNIT][0].as_py())
+    else:
+        own, shard = whole(table).slice(row, 1), snapshot.shards[row]
+    return replace(
+        snapshot,
+        columns=own,
+        ids=[name := own["id"][0].as_py()],
+        rows={name: 0},
+        shards=[shard],
+        places=LazyPlaces(own, columns),
     )
 
 

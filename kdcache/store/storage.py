@@ -11,13 +11,16 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from kdcache.errors import StorageError
+from kdcache.errors import StorageError, UnfitStorageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
+
+FIT = "use a POSIX file system, or an object store with conditional puts (If-None-Match: *)"
+"""What to do about a storage that is not fit for commits."""
 
 Span = tuple[int, int]
 """First byte and number of bytes of a part of an object."""
@@ -38,6 +41,11 @@ class Storage(Protocol):
     @property
     def location(self) -> str:
         """A path or URL that opens this storage again; for messages too."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """The location, and the service behind it where one was chosen; for messages alone."""
         ...
 
     @property
@@ -86,9 +94,11 @@ class Storage(Protocol):
 
 
 def probe_exclusive_create(storage: Storage) -> None:
-    """Raise StorageError unless a second exclusive create of one key is refused.
+    """Make sure that a second exclusive create of one key is refused: commits rest on it.
 
-    Commits rest on this alone, and some storages accept the second one silently.
+    Raises:
+        UnfitStorageError: it is not; some object stores accept the second one silently.
+        StorageError: the storage failed.
     """
     key = f"tmp/probe-{secrets.token_hex(8)}"
     try:
@@ -96,9 +106,9 @@ def probe_exclusive_create(storage: Storage) -> None:
             raise StorageError(f"{storage.location}: cannot create a file that is not there")
         second = storage.create_exclusive(key, b"second")
         if second or storage.read(key) != b"first":
-            raise StorageError(
-                f"{storage.location}: the storage lets two writers create one file, so commits are "
-                "not safe on it; use a POSIX file system, or an object store with conditional puts"
+            raise UnfitStorageError(
+                f"{storage.place}: the storage lets two writers create one file, so commits are "
+                f"not safe on it; {FIT}"
             )
     finally:
         storage.delete(key)

@@ -45,7 +45,10 @@ if TYPE_CHECKING:
     from kdcache.store.storage import Storage
 
 DATA = "data"
-_OWN = (HEADER, TOKENIZER, DATA, CATALOGUE, COMMITS, TEMPORARY, QUARANTINE, INDEX)
+RUNS = "runs"
+"""Where extractions leave their events files; no reader of the cache looks at them."""
+
+_OWN = (HEADER, TOKENIZER, DATA, CATALOGUE, COMMITS, TEMPORARY, QUARANTINE, INDEX, RUNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +190,8 @@ def create_or_open(
         ConfigError: a spec or layout that cannot be.
         SpecMismatchError: there is a cache with another spec or layout.
         NotACacheError: the directory holds something else.
-        StorageError: the storage failed, or lets two writers create one file.
+        UnfitStorageError: the storage lets two writers create one file.
+        StorageError: it failed.
     """
     make_layout(layout)
     spec = spec.normalised()
@@ -214,7 +218,8 @@ def open_for_write(path: str | os.PathLike[str]) -> CacheWriter:
     """A writer of the cache that is at ``path``, whatever its spec.
 
     Raises:
-        NotACacheError: there is none. StorageError: see :func:`create_or_open`.
+        NotACacheError: there is none. UnfitStorageError, StorageError: see
+            :func:`create_or_open`.
     """
     storage = open_storage(path)
     header = load_header(storage)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from kdcache.store.index import one_array
+from kdcache.store.sorted_strings import one_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

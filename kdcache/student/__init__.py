@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from kdcache.student.base import Student
     from kdcache.student.ctc import CTCStudent
     from kdcache.student.ctc_settings import CTCStudentSettings
+    from kdcache.student.from_ctc import begin_from_ctc
     from kdcache.student.output import StudentOutput
+    from kdcache.student.packing import pack_student
     from kdcache.student.registry import build_student, load_student, save_student
     from kdcache.student.settings import AnyStudentSettings, StudentSettings
     from kdcache.student.transducer import TransducerStudent
@@ -25,8 +27,10 @@ _HOMES = {
     "StudentOutput": "output",
     "StudentSettings": "settings",
     "TransducerStudent": "transducer",
+    "begin_from_ctc": "from_ctc",
     "build_student": "registry",
     "load_student": "registry",
+    "pack_student": "packing",
     "save_student": "registry",
 }
 
@@ -38,8 +42,10 @@ __all__ = [
     "StudentOutput",
     "StudentSettings",
     "TransducerStudent",
+    "begin_from_ctc",
     "build_student",
     "load_student",
+    "pack_student",
     "save_student",
 ]
 

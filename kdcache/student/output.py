@@ -34,6 +34,9 @@ class StudentOutput:
             for.
         codes_BTQE: logits of the entries of the teacher's codebooks, where they are asked for.
         predict: the prediction network, for other labels than the reference.
+        attention_logits_BUV: teacher-forced logits of an attention decoder, (B, U+1, V), where
+            there is one that read labels: row u of label u, the row after the last of the end,
+            whose class id is blank's.
         layer_vectors: (B, T, D) states of chosen layers projected to the teacher's width, by the
             name of the cached target that they learn.
     """
@@ -47,6 +50,7 @@ class StudentOutput:
     vectors_BTD: Tensor | None = None
     codes_BTQE: Tensor | None = None
     predict: Callable[[Tensor], Tensor] | None = None
+    attention_logits_BUV: Tensor | None = None
     layer_vectors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def factored(self) -> FactoredLogits:

@@ -7,7 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from kdcache.config import Settings
+from kdcache.network.decoder_settings import DecoderSettings
 from kdcache.student.ctc_settings import CTCStudentSettings
+from kdcache.student.san_m_settings import SanMStudentSettings
 
 FEATURE_SHIFT = 0.01
 """Seconds between two feature frames."""
@@ -22,14 +24,29 @@ class StudentSettings(Settings):
     TERMS: ClassVar[dict[str, str]] = {
         "rnnt": "",
         "lattice_kl": "",
+        "alignment_kl": "",
+        "best_path_kl": "",
         "full_sum": "",
         "hypotheses": "",
         "ctc": "ctc_head",
         "encoder_kl": "ctc_head",
         "hidden_mse": "hidden_head",
         "hidden_codes": "codebook_head",
+        "attention": "rescorer",
+        "decoder_kl": "rescorer",
     }
     """Terms of the loss that it can learn from, and the setting that each needs, if any."""
+
+    PARTS: ClassVar[tuple[str, ...]] = (
+        "encoder",
+        "prediction",
+        "joint",
+        "ctc_head",
+        "hidden_head",
+        "codebook_head",
+        "rescorer",
+    )
+    """Names of what can be frozen; see ``Student.parts``."""
 
     hidden: int = Field(default=96, ge=8)
     """Width D of the encoder."""
@@ -73,6 +90,11 @@ class StudentSettings(Settings):
     """How many codebooks the teacher's hidden states were packed by, whose entries are predicted
     from the encoder's; 0 for none. Only training uses it."""
 
+    rescorer: DecoderSettings | None = None
+    """An attention decoder on the same encoder, for a second pass over what the transducer finds;
+    its sizes, such as ``{layers: 2}``. Added to the student that ``init`` names if that has
+    none."""
+
     @property
     def frame_shift(self) -> float:
         """Seconds between two encoder frames."""
@@ -93,7 +115,9 @@ def _with_kind(value: Any) -> Any:
 
 
 AnyStudentSettings = Annotated[
-    Annotated[CTCStudentSettings | StudentSettings, Field(discriminator="kind")],
+    Annotated[
+        CTCStudentSettings | SanMStudentSettings | StudentSettings, Field(discriminator="kind")
+    ],
     BeforeValidator(_with_kind),
 ]
 """Settings of a student of any kind: a union that ``kind`` chooses from."""

@@ -27,9 +27,10 @@ from kdcache.teacher.protocol import TeacherOutput
 from kdcache.types import TeacherKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
+    from torch.nn import Module
 
     from kdcache.teacher.directory import TeacherDirectory
 
@@ -81,6 +82,12 @@ class WhisperTeacher(TransformersTeacher):
     def targets(self) -> tuple[str, ...]:
         """Token posteriors, the encoder and its features."""
         return ("decoder_logits", "features", "hidden")
+
+    @property
+    def layers(self) -> Iterable[Module]:
+        """Blocks of the encoder, whose windows are longer than any transcript."""
+        blocks: Iterable[Module] = self.model.model.encoder.layers
+        return blocks
 
     @property
     def shortest_audio(self) -> int:

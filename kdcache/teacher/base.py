@@ -20,7 +20,7 @@ from kdcache.teacher.registry import architecture_of
 from kdcache.types import TeacherKind, TeacherSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from kdcache.corpus.tokenizer import Tokenizer
@@ -48,7 +48,7 @@ class TransformersTeacher(ABC):
     def __init__(self, directory: str | Path, device: str = "cpu", dtype: str = "float32") -> None:
         files = open_directory(directory)
         self.architecture = architecture_of(files.config)
-        self.model = load_model(files, self.architecture, device, dtype)
+        self.model = self._load(files, device, dtype)
         self.extractor = load_extractor(files, self.extractor_class())
         self._tokenizer = load_tokenizer(files.path)
         self._prepare(files)
@@ -124,6 +124,11 @@ class TransformersTeacher(ABC):
             )
         return ids
 
+    def compile_layers(self) -> None:
+        """Have ``torch.compile`` make kernels of the encoder's layers when they are first run."""
+        for layer in self.layers:
+            layer.compile(dynamic=True)
+
     def configured_class(self, name: str) -> int:
         """The class id that ``config.json`` gives under ``name``.
 
@@ -165,6 +170,11 @@ class TransformersTeacher(ABC):
 
     @property
     @abstractmethod
+    def layers(self) -> Iterable[torch.nn.Module]:
+        """Layers of the encoder, in which most of the time goes."""
+
+    @property
+    @abstractmethod
     def shortest_audio(self) -> int:
         """Fewest samples that give a frame."""
 
@@ -177,6 +187,10 @@ class TransformersTeacher(ABC):
         self, audio: list[np.ndarray], tokens: list[tuple[int, ...]]
     ) -> list[TeacherOutput]:
         """Run one batch, already checked and not empty, without gradients."""
+
+    def _load(self, files: TeacherDirectory, device: str, dtype: str) -> Any:
+        """The model in evaluation mode, without gradients."""
+        return load_model(files, self.architecture, device, dtype)
 
     def _prepare(self, files: TeacherDirectory) -> None:
         """Check that the parts fit, and load what else the adapter needs."""

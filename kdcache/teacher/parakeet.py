@@ -16,8 +16,11 @@ from transformers.models.parakeet import ParakeetFeatureExtractor
 from kdcache.teacher.base import TransformersTeacher
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     from torch import Tensor
+    from torch.nn import Module
 
 
 class ParakeetTeacher(TransformersTeacher):
@@ -39,6 +42,12 @@ class ParakeetTeacher(TransformersTeacher):
     def hidden_size(self) -> int:
         """Width of the encoder's output."""
         return int(self.model.config.encoder_config.hidden_size)
+
+    @property
+    def layers(self) -> Iterable[Module]:
+        """Conformer blocks of the encoder."""
+        blocks: Iterable[Module] = self.model.encoder.layers
+        return blocks
 
     @property
     def shortest_audio(self) -> int:

@@ -149,6 +149,15 @@ class Teacher(Protocol):
         ...
 
 
+@runtime_checkable
+class Compilable(Protocol):
+    """What an adapter offers beside ``Teacher`` so that its model can be compiled."""
+
+    def compile_layers(self) -> None:
+        """Have layers compiled when they are first run, for batches of any shape."""
+        ...
+
+
 def keep_layers(teacher: Teacher, layers: Sequence[int]) -> None:
     """Ask for states of single layers, which most targets do not need and which take memory.
 

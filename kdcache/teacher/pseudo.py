@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from kdcache.errors import TeacherError
 from kdcache.teacher.greedy import MAX_SYMBOLS, greedy_ctc, greedy_transducer
+from kdcache.teacher.protocol import Compilable
 from kdcache.teacher.registry import load_teacher
 from kdcache.types import TeacherKind, TeacherSpec, fingerprint_of
 
@@ -71,6 +72,11 @@ class PseudoLabels:
     def labels_itself(self) -> bool:
         """Whether utterances may come without labels: they may."""
         return True
+
+    def compile_layers(self) -> None:
+        """As the teacher's adapter has it."""
+        assert isinstance(self._teacher, Compilable), "adapters of directories all are"
+        self._teacher.compile_layers()
 
     def forward(
         self, audio: Sequence[np.ndarray], tokens: Sequence[Sequence[int]]

@@ -28,6 +28,7 @@ ADAPTERS: dict[str, str] = {
     "ParakeetForRNNT": "kdcache.teacher.transducer:TransducerTeacher",
     "ParakeetForCTC": "kdcache.teacher.ctc:ParakeetCTCTeacher",
     "WhisperForConditionalGeneration": "kdcache.teacher.attention:WhisperTeacher",
+    "KdcacheSanM": "kdcache.teacher.san_m:SanMTeacher",
     "Data2VecAudioForCTC": _WAVEFORM_CTC,
     "HubertForCTC": _WAVEFORM_CTC,
     "UniSpeechForCTC": _WAVEFORM_CTC,
@@ -43,6 +44,7 @@ MODEL_TYPES: dict[str, str] = {
     "parakeet_ctc": "ParakeetForCTC",
     "parakeet_tdt": "ParakeetForTDT",
     "whisper": "WhisperForConditionalGeneration",
+    "kdcache_san_m": "KdcacheSanM",
     "data2vec-audio": "Data2VecAudioForCTC",
     "hubert": "HubertForCTC",
     "unispeech": "UniSpeechForCTC",
@@ -59,7 +61,12 @@ REFUSED: dict[str, str] = {
 
 
 def load_teacher(
-    directory: str | Path, device: str = "cpu", dtype: str = "float32", adapter: str | None = None
+    directory: str | Path,
+    device: str = "cpu",
+    dtype: str = "float32",
+    adapter: str | None = None,
+    *,
+    compiled: bool = False,
 ) -> Teacher:
     """The teacher in ``directory``, ready to run.
 
@@ -69,11 +76,12 @@ def load_teacher(
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         adapter: ``module:Class`` of a third party's adapter; by default the directory's
             architecture decides.
+        compiled: whether ``torch.compile`` makes kernels of its layers when they are first run.
 
     Raises:
         TeacherError: the directory cannot be used, or no adapter knows its architecture.
         TokenizerError: its tokenizer cannot be loaded or is not the model's.
-        ConfigError: unknown device, dtype or adapter.
+        ConfigError: unknown device, dtype or adapter, or one that cannot be compiled.
     """
     path = Path(directory)
     make = _import_adapter(adapter) if adapter else _adapter_of(path)
@@ -83,7 +91,7 @@ def load_teacher(
             f"{adapter or type(teacher).__name__} is no teacher: it must have spec, tokenizer "
             "and forward as kdcache.teacher.Teacher describes."
         )
-    return teacher
+    return _compiled(teacher) if compiled else teacher
 
 
 def architecture_of(config: dict[str, Any]) -> str:
@@ -91,6 +99,13 @@ def architecture_of(config: dict[str, Any]) -> str:
     named = config.get("architectures") or []
     model_type = str(config.get("model_type", ""))
     return str(named[0]) if named else MODEL_TYPES.get(model_type, model_type)
+
+
+def _compiled(teacher: Teacher) -> Teacher:
+    # Importing torch's compiler takes a second.
+    from kdcache.teacher.compiled import CompiledTeacher
+
+    return CompiledTeacher(teacher)
 
 
 def _adapter_of(directory: Path) -> Callable[..., Any]:

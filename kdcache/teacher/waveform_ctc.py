@@ -22,10 +22,11 @@ from kdcache.teacher.protocol import TeacherOutput
 from kdcache.types import TeacherKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy as np
     from torch import Tensor
+    from torch.nn import Module
 
 MASKED = frozenset({"hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm"})
 """Model types whose masks shield every layer after the feature encoder."""
@@ -69,6 +70,12 @@ class WaveformCTCTeacher(TransformersTeacher):
     def targets(self) -> tuple[str, ...]:
         """Frame posteriors and the encoder; its input is the samples, not features."""
         return ("encoder_logits", "hidden")
+
+    @property
+    def layers(self) -> Iterable[Module]:
+        """Transformer or Conformer blocks above the feature encoder."""
+        blocks: Iterable[Module] = self.model.base_model.encoder.layers
+        return blocks
 
     @property
     def shortest_audio(self) -> int:

@@ -18,7 +18,10 @@ TERMS = (
     "logit_mse",
     "sequence_kd",
 )
-"""Terms of the loss that compare frames."""
+"""Terms of the loss that compare frames, and that time shifts are set for."""
+
+OF_LATTICE = ("alignment_kl", "best_path_kl")
+"""Terms that go by the shift of ``lattice_kl``: they are of the same lattice."""
 
 LONGEST = 1000
 """Frames of a time shift at most: more is a mistake."""
@@ -48,7 +51,8 @@ class AlignSettings(Settings):
     time_shift: dict[str, int | ShiftRange] = Field(default={})
     """By term of the loss: frame t + shift of the student learns from the teacher's frame at t.
     A number of the student's frames; or, but for ``lattice_kl``, ``{min: 0, max: 6}``, of which
-    each utterance takes the shift with the smallest mean divergence."""
+    each utterance takes the shift with the smallest mean divergence. That of ``lattice_kl`` is the
+    whole lattice's, ``alignment_kl`` and ``best_path_kl`` included."""
 
     @field_validator("frame_ratio")
     @classmethod

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kdcache.loss.frames import SAME, FrameRatio, parse_ratio, ratio_of_shifts
-from kdcache.train.align_settings import TERMS, ShiftRange
+from kdcache.train.align_settings import OF_LATTICE, TERMS, ShiftRange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ def alignment_of(
     ratio = SAME
     if settings.frame_ratio is not None:
         ratio = parse_ratio(settings.frame_ratio)
-    elif teacher is not None and loss.weights().keys() & set(TERMS):
+    elif teacher is not None and loss.weights().keys() & {*TERMS, *OF_LATTICE}:
         ratio = ratio_of_shifts(teacher, student)
     shifts = {name: _candidates(shift) for name, shift in settings.time_shift.items()}
     return Alignment(ratio, settings.group, shifts)

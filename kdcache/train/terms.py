@@ -11,6 +11,7 @@ Teacher and student need not have the same frames: see ``kdcache.loss.pairs``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,8 +31,11 @@ from kdcache.loss import (
     hypotheses_nll,
     lf_mmi_loss,
     load_denominator,
-    transducer_kd_loss,
+    posterior_kl,
+    token_cross_entropy,
 )
+from kdcache.loss.alignments import alignment_kl_at_nodes, best_path_kl_at_nodes
+from kdcache.loss.lattice import kl_at_nodes, rnnt_and_classes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +51,7 @@ def transducer_terms(
     output: StudentOutput, batch: Batch, blank: int, weights: LossSettings, alignment: Alignment
 ) -> dict[str, Tensor]:
     """What one pass over the student's lattice gives; more than is asked for, perhaps."""
-    if weights.lattice_kl:
+    if weights.lattice_kl or weights.alignment_kl or weights.best_path_kl:
         terms = _lattice_terms(output, batch, blank, weights, alignment)
     elif weights.rnnt or weights.full_sum:
         lengths = (output.frames_B, batch.label_lengths_B)
@@ -186,6 +190,32 @@ def hidden_terms(
     return terms
 
 
+def attention_terms(
+    output: StudentOutput, batch: Batch, blank: int, weights: LossSettings
+) -> dict[str, Tensor]:
+    """What the attention decoder learns from: the transcript, and the teacher's decoder."""
+    logits_BUV = _head(output.attention_logits_BUV, "attention")
+    terms = {}
+    if weights.attention:
+        terms["attention"] = token_cross_entropy(
+            logits_BUV,
+            batch.labels_BU,
+            batch.label_lengths_B,
+            blank,
+            weights.label_smoothing,
+            reduction="none",
+        )
+    if weights.decoder_kl:
+        target = batch.targets["decoder_logits"]
+        assert isinstance(target, PosteriorBatch)
+        _check_labels(batch.ids, target.lengths_B - 1, batch.label_lengths_B)
+        if weights.decoder_end is not None:
+            own = target.ids_BNK == weights.decoder_end
+            target = replace(target, ids_BNK=target.ids_BNK.masked_fill(own, blank))
+        terms["decoder_kl"] = posterior_kl(logits_BUV, target, reduction="none", rest=weights.rest)
+    return terms
+
+
 def _layers_term(output: StudentOutput, batch: Batch, alignment: Alignment) -> Tensor:
     """The sum over a student's layers, each with a target of its own."""
     parts = [
@@ -221,26 +251,31 @@ def _vector_term(
 def _lattice_terms(
     output: StudentOutput, batch: Batch, blank: int, weights: LossSettings, alignment: Alignment
 ) -> dict[str, Tensor]:
-    """RNN-T loss and lattice KL from one pass over the vocabulary."""
+    """RNN-T loss and what is learnt from the cached lattice, from one pass over the vocabulary."""
     (shift,) = alignment.shifts_of("lattice_kl")
     frames = (output.frames_B, alignment.ratio, shift)
     target = align_lattice(batch.lattice, *frames, batch.ids)
     whole = weights.rnnt or weights.full_sum
     in_band = target.starts_BT is not None and (weights.rnnt_in_band or not whole)
     _check_labels(batch.ids, target.labels_B, batch.label_lengths_B)
-    found = transducer_kd_loss(
-        output.factored(),
-        target,
-        batch.labels_BU,
-        blank,
-        beta=1.0,
-        reduction="none",
-        nodes="band" if in_band else "lattice",
+    rnnt_B, logp_BTSC = rnnt_and_classes(
+        output.factored(), target, batch.labels_BU, blank, "band" if in_band else "lattice"
     )
-    return {"rnnt": found.rnnt, "lattice_kl": found.kl}
+    terms = {"rnnt": rnnt_B}
+    if weights.lattice_kl:
+        terms["lattice_kl"] = kl_at_nodes(target, logp_BTSC)
+    if weights.alignment_kl:
+        terms["alignment_kl"] = alignment_kl_at_nodes(target, logp_BTSC, rnnt_B)
+    if weights.best_path_kl:
+        terms["best_path_kl"] = best_path_kl_at_nodes(target, logp_BTSC)
+    return terms
 
 
-_HEADS = {"hidden_mse": "hidden_head", "hidden_codes": "codebook_head"}
+_HEADS = {
+    "hidden_mse": "hidden_head",
+    "hidden_codes": "codebook_head",
+    "attention": "attention decoder",
+}
 
 
 def _head(given: Tensor | None, term: str) -> Tensor:

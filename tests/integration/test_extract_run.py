@@ -96,6 +96,13 @@ def test_an_actor_that_is_killed_changes_nothing(place):
     assert disturbed.content_digest == undisturbed.content_digest()
 
 
+def test_an_actor_begins_with_its_next_unit_while_the_teacher_is_at_one(place):
+    save_fake_teacher(place / "teacher", patience=5)
+    teacher = {"path": place / "teacher", "adapter": f"{ADAPTER.partition(':')[0]}:PatientTeacher"}
+    report = run_extract(config(place, teacher=teacher, actors=1))
+    assert report.complete, report.lines()
+
+
 def test_an_utterance_that_kills_every_actor_is_isolated(place):
     save_fake_teacher(place / "teacher", die=[LENGTHS[5]])
     report = run_extract(config(place, actors=1, max_attempts=1))

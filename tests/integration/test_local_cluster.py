@@ -15,7 +15,12 @@ import pytest
 
 from cluster.local import local_cluster
 from kdcache.extract import ExtractConfig
-from kdcache.store import open_cache
+from kdcache.store import open_cache, verify
+from kdcache.store.commits import committed_units
+from kdcache.store.places import open_storage
+from tests.s3_server import BUCKET, s3_server
+from tests.s3_ways import open_way, url_of
+from tests.soak.faulty_s3 import FaultyWay
 from tests.unit.extract.extract_fakes import ADAPTER, extract_here, save_corpus, save_fake_teacher
 
 if TYPE_CHECKING:
@@ -83,24 +88,40 @@ def test_the_documented_job_is_taken_and_done(repository: Path, tmp_path: Path) 
     assert open_cache(tmp_path / "cache").content_digest() == digest_of_an_undisturbed_run(folder)
 
 
-def test_a_run_survives_the_loss_of_a_node(tmp_path: Path) -> None:
-    folder = save_config(tmp_path, utterances=24, sleep=0.3, actors=2)
+def test_a_run_survives_the_loss_of_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its cache in an object store, one of whose answers in twenty fails or is lost."""
+    pytest.importorskip("obstore", reason="object stores need obstore")
+    where = f"s3://{BUCKET}/cache"
+    folder = save_config(tmp_path, 24, 0.3, actors=2, cache={"path": where})
     command = ["kdcache", "extract", str(folder / "extract.yaml"), "--set", "ray.address=auto"]
+    with s3_server() as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        way = FaultyWay(variables["AWS_ENDPOINT_URL"].removeprefix("http://"), 0.0, 0.05, 1)
+        with open_way(way), monkeypatch.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL", url_of(way))
+            done = run_while_a_node_is_lost(command, where)
+        assert way.failed > 0
+        assert done.returncode == 0, done.stderr
+        assert verify(where) == []
+        assert open_cache(where).content_digest() == digest_of_an_undisturbed_run(folder)
+
+
+def run_while_a_node_is_lost(command: list[str], where: str) -> subprocess.CompletedProcess[str]:
     with local_cluster(nodes=2) as cluster:
-        loss = threading.Thread(target=lose_a_node, args=(cluster, tmp_path / "cache"))
+        loss = threading.Thread(target=lose_a_node, args=(cluster, where))
         loss.start()
         done = run(cluster, command)
         loss.join()
         assert len(cluster.nodes) == 2  # the head, and the node that is left
-    assert done.returncode == 0, done.stderr
-    assert open_cache(tmp_path / "cache").content_digest() == digest_of_an_undisturbed_run(folder)
+    return done
 
 
-def lose_a_node(cluster: LocalCluster, cache: Path) -> None:
+def lose_a_node(cluster: LocalCluster, where: str) -> None:
     """Once both actors have committed, or soon after the first has."""
-    deadline = time.monotonic() + PATIENCE
-    while len(list(cache.glob("commits/*.json"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    storage, deadline = open_storage(where), time.monotonic() + PATIENCE
+    while len(committed_units(storage)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
     cluster.lose_node()
 
 

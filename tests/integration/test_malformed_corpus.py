@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import struct
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GOOD = 60
-EACH = 40
+EACH = 28
 DAY = 86_400.0
 
 
@@ -60,11 +61,13 @@ def bad_files(folder: Path) -> dict[str, bytes]:
         "zero-bytes": b"",
         "cut-in-its-header": wav()[:20],
         "cut-flac": flac[: len(flac) // 2],
+        "cut-wav": wav(samples=4000)[:4044],
         "no-samples": wav(samples=0),
         "no-audio": b"<html>404</html>",
         "rate-0": wav(rate=0),
         "rate-1": wav(rate=1, samples=40_000),
         "day-in-flac": long_flac(folder),
+        "day-in-wav": wav(claimed=int(DAY) * RATE * 2),
         "nan": (folder / "nan.wav").read_bytes(),
     }
 
@@ -77,13 +80,22 @@ def special(folder: Path, kind: str, path: Path) -> None:
         path.symlink_to(path)
     elif kind == "link-to-a-device":
         path.symlink_to("/dev/zero")
+    elif kind == "link-to-a-folder":
+        path.symlink_to(folder)
     elif kind == "pipe":
         os.mkfifo(path)
     else:
         path.mkdir()
 
 
-SPECIAL = ("dangling-link", "circular-link", "link-to-a-device", "pipe", "folder")
+SPECIAL = (
+    "dangling-link",
+    "circular-link",
+    "link-to-a-device",
+    "link-to-a-folder",
+    "pipe",
+    "folder",
+)
 
 ROWS = {
     "day": {"duration": DAY},
@@ -93,12 +105,19 @@ ROWS = {
     "before-the-start": {"offset": -1.0},
     "odd-text": {"text": "one \u200f\ufffd\U0001f9ff\x00"},
     "blank-text": {"text": "\u3000\t"},
+    "other-script": {"text": "\u0440\u0430\u0437 two"},
+    "stacked-accents": {"text": "one two" + "\u0301" * 300},
+    "private-characters": {"text": "\ue000\U0010fffd"},
+    "terminal-codes": {"text": "\x1b[31mone\x07"},
+    "length-at-another-rate": {"audio_filepath": "at-16000.wav", "duration": 0.5},
     "nul-in-path": {"audio_filepath": "a\x00b.wav"},
 }
 """Rows that a manifest may hold, with a good file, and that no good utterance is like."""
 
 LINES = {
     "duplicate": b'{"id": "u01", "audio_filepath": "u02.wav", "text": "two"}',
+    "duplicate-with-other-text": b'{"id": "u03", "audio_filepath": "u03.wav", "text": "five"}',
+    "number-for-a-text": b'{"id": "w", "audio_filepath": "u01.wav", "text": 12}',
     "no-json": b'{"id": "x", "audio_filepath": ',
     "no-object": b"[1, 2, 3]",
     "no-utf-8": b'{"id": "\xff\xfe", "audio_filepath": "u01.wav"}',
@@ -120,7 +139,9 @@ def place(tmp_path_factory):
     lines += bad_lines(folder)
     (folder / "u05.wav").rename(folder / "elsewhere.wav")
     (folder / "u05.wav").symlink_to("elsewhere.wav")  # which is as good as a file
-    manifest.write_bytes(b"\n".join(interleaved(lines)) + b"\r\n")
+    (folder / "at-16000.wav").write_bytes(wav(2 * RATE, samples=4000))
+    # The mark that some editors put in front must not cost the first utterance, which is good.
+    manifest.write_bytes(codecs.BOM_UTF8 + b"\n".join(interleaved(lines)) + b"\r\n")
     save_fake_teacher(place / "teacher")
     return place
 
@@ -189,8 +210,8 @@ def test_every_good_utterance_is_as_it_would_be_alone(place, report):
 
 def test_each_bad_one_is_recorded_under_its_id_in_one_sentence(report):
     kinds = Counter(name.rpartition("-")[0] for ids in report.failed.values() for name in ids)
-    files = {"zero-bytes", "cut-in-its-header", "cut-flac", "no-samples", "no-audio", "rate-0",
-             "rate-1", "day-in-flac", "nan"}  # fmt: skip
+    files = {"zero-bytes", "cut-in-its-header", "cut-flac", "cut-wav", "no-samples", "no-audio",
+             "rate-0", "rate-1", "day-in-flac", "day-in-wav", "nan"}  # fmt: skip
     assert kinds == dict.fromkeys([*files, *SPECIAL, *ROWS], EACH)
     assert set(report.failed) == {"audio", "transcript"}, "an error that nobody expected"
     assert all(message and "\n" not in message for message in report.messages.values())
@@ -208,7 +229,8 @@ def test_each_bad_line_is_told_with_its_number(place, report):
 
 def test_the_cache_is_not_called_complete(report):
     assert not report.complete
-    assert any(line.startswith("unusable lines: 320") for line in report.lines())
+    unusable = EACH * len(LINES)
+    assert any(line.startswith(f"unusable lines: {unusable}") for line in report.lines())
     assert len(report.to_dict()["bad_lines"]) == len(report.bad_lines)
 
 

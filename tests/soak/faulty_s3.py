@@ -17,6 +17,7 @@ import random
 import sys
 import threading
 import time
+from contextlib import suppress
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from s3_server import s3_server
 
 FAULTS = (503, 500, "cut")
+REFUSALS = (503, 501)
 
 
 class FaultyWay(ThreadingHTTPServer):
@@ -40,14 +42,19 @@ class FaultyWay(ThreadingHTTPServer):
         self._random, self._lock = random.Random(seed), threading.Lock()
         self.requests = self.failed = 0
 
-    def draw(self) -> tuple[float, int | str | None]:
-        """How late the next answer is, and what becomes of it."""
+    def draw(self, request: Handler) -> tuple[float, int | str | None]:
+        """How late the answer to ``request`` is, and what becomes of it: 503 and 501 refuse it,
+        500 and ``cut`` lose the answer, and so does ``silent``, which never gives one."""
         with self._lock:
             self.requests += 1
             late = self._latency * self._random.uniform(0.5, 2.0)
             fault = self._random.choice(FAULTS) if self._random.random() < self._errors else None
             self.failed += fault is not None
             return late, fault
+
+    def passed_on(self, headers: dict[str, str]) -> dict[str, str]:
+        """What the server is told of a request's headers."""
+        return headers
 
     def handle_error(self, *_: Any) -> None:
         """Clients that leave are no news."""
@@ -62,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/-/counts":
             return self._say(200, json.dumps([self.server.requests, self.server.failed]).encode())
-        late, fault = self.server.draw()
+        late, fault = self.server.draw(self)
         time.sleep(late)
         if isinstance(fault, int):
             return self._say(fault, b"<Error><Code>SlowDown</Code></Error>")
@@ -78,14 +85,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        late, fault = self.server.draw()
+        late, fault = self.server.draw(self)
         time.sleep(late)
-        if fault == 503:
-            return self._say(503, b"<Error><Code>SlowDown</Code></Error>")
+        if fault in REFUSALS:
+            return self._say(int(fault), b"<Error><Code>SlowDown</Code></Error>")
         status, headers, answer = self._ask(body)
         if fault == 500:
             return self._say(500, b"<Error><Code>InternalError</Code></Error>")
-        if fault == "cut":
+        if fault == "silent":
+            self._wait_until_left()
+        if fault in ("cut", "silent"):
             self.close_connection = True
             return None
         return self._say(status, answer, headers)
@@ -95,11 +104,18 @@ class Handler(BaseHTTPRequestHandler):
     def _ask(self, sent: bytes | None = None) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = HTTPConnection(self.server.upstream, timeout=60)
         try:
-            connection.request(self.command, self.path, sent, dict(self.headers))
+            headers = self.server.passed_on(dict(self.headers))
+            connection.request(self.command, self.path, sent, headers)
             answer = connection.getresponse()
             return answer.status, answer.getheaders(), answer.read()
         finally:
             connection.close()
+
+    def _wait_until_left(self) -> None:
+        """Until the client's patience is at its end, or ours."""
+        self.connection.settimeout(60)
+        with suppress(OSError):
+            self.rfile.read(1)
 
     def _say(
         self,

@@ -30,7 +30,7 @@ def packed_again(cache: Path) -> Path:
     return path
 
 
-def test_a_table_on_stdout_and_progress_on_stderr(cache: Path) -> None:
+def test_a_table_on_stdout_and_no_progress_where_there_is_no_terminal(cache: Path) -> None:
     result = run(cache, packed_again(cache))
     assert result.exit_code == 0, result.output
     assert "in common     3 utterances" in result.stdout
@@ -38,7 +38,7 @@ def test_a_table_on_stdout_and_progress_on_stderr(cache: Path) -> None:
     assert "target ctc" in result.stdout
     assert "nats per node" in result.stdout
     assert max(map(len, result.stdout.splitlines()[2:])) <= 100
-    assert "Comparing: 3 of 3 utterances" in result.stderr
+    assert result.stderr == ""
 
 
 def test_json(cache: Path) -> None:
@@ -51,6 +51,19 @@ def test_json(cache: Path) -> None:
     assert [item["id"] for item in ctc["utterances"]] == ["a", "c"]
     rates = [found[side]["targets"][1]["bytes_per_hour"] for side in "ab"]
     assert rates[0] > rates[1] > 0
+
+
+def test_best_paths_and_as_many_of_the_worst_as_asked_for(cache: Path) -> None:
+    other = packed_again(cache)
+    lines = run(cache, other, "--top", 1).stdout.splitlines()
+    assert any("best paths" in line and "of 3 utterances" in line for line in lines)
+    (ctc_at,) = [at for at, line in enumerate(lines) if line == "target ctc"]
+    assert sum(line.endswith(" labels") for line in lines[ctc_at:]) == 1
+    lattice, ctc = json.loads(run(cache, other, "--json").stdout)["targets"]
+    assert lattice["paths"]["labels"] == 6
+    assert lattice["paths"]["seconds"] == 0.0
+    assert ctc["paths"]["seconds"] is None
+    assert [item["paths"]["utterances"] for item in ctc["utterances"]] == [1, 1, 1]
 
 
 def test_what_is_no_cache_is_bad_input(cache: Path, tmp_path: Path) -> None:

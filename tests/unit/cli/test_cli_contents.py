@@ -193,32 +193,6 @@ def test_every_record_s_arrays_are_named() -> None:
         assert {attribute for attribute, _ in DECODED[name].values()} == attributes
 
 
-# Places that cannot be written
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("cat", "a", "--format", "npz", "--out"),
-        ("cat", "a", "--format", "json", "--out"),
-        ("export",),
-    ],
-    ids=["npz", "json", "export"],
-)
-@pytest.mark.parametrize("place", ["missing/out", "folder", "file/out"])
-def test_an_output_that_cannot_be_written(
-    cache: Path, tmp_path: Path, command: tuple[str, ...], place: str
-) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").write_text("")
-    name, *rest = command
-    result = run(name, cache, *rest, tmp_path / place)
-    assert result.exit_code == 2, result.output
-    assert result.stderr.startswith(f"Error: cannot write {tmp_path / place}: ")
-    assert result.stderr.count("\n") == 1
-    assert [path.name for path in tmp_path.glob(".*")] == []
-
-
 def test_json_to_a_file(cache: Path, tmp_path: Path) -> None:
     written("cat", cache, "a", "--out", tmp_path / "out.json")
     assert (tmp_path / "out.json").read_text() == run("cat", cache, "a").stdout

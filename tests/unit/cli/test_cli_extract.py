@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from kdcache.corpus.tolerant import BadLine
 from kdcache.errors import ConfigError
 from kdcache.extract.errand import Survey
-from kdcache.extract.report import ExtractReport, Snapshot
+from kdcache.extract.report import ExtractReport
+from kdcache.extract.tally import Snapshot
 from kdcache.store import Choice, Considered
 
 PICKED = Considered({"min_p": 5e-5}, {"name": "root", "bits": 7}, 2e6, 8e-4, 9e-4, 4e-3)
@@ -78,7 +79,7 @@ def test_the_goal_reaches_the_run_and_the_choice_is_told(extract):
         "settings MB an hour KL mean at most KL 99 %",
         "min_p 0.0002; root, bits 6 1 0.002 0.003 0.009 loses too much",
         "→ min_p 5e-05; root, bits 7 2 0.0008 0.0009 0.004 the smallest within it",
-        "extracting: 3 of 3 utterances, 1.00 h at 360× real time",
+        "extracting: 3 of 3 utterances, 1.00 h at 360× real time, 0.0 MB, 0 actors",
     ]
     assert (
         "encoder_logits: chosen for KL ≤ 0.001 among 24 settings on 40 utterances (0.0008 there)"

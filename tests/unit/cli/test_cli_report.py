@@ -11,9 +11,10 @@ import soundfile
 from click.testing import CliRunner
 
 from kdcache.cli.main import main
+from kdcache.cli.sound_of import SoundOf
 from kdcache.errors import DamagedCacheError
 from kdcache.inspect.picture import read_picture
-from kdcache.store import create_or_open
+from kdcache.store import create_or_open, open_cache
 from kdcache.testing.samples import TOKENIZER_FILES, sample_spec
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def test_the_same_cache_gives_the_same_page(cache: Path, tmp_path: Path) -> None
         pages.append((tmp_path / name).read_bytes())
     assert pages[0] == pages[1]
     text = pages[0].decode()
-    assert text.count("<img ") == 2
+    assert text.count("<img ") == 3  # the worst, the best, and a sample of the one that is left
     assert "<audio" not in text
     assert "1 audio, 1 transcript" in text  # what failed
 
@@ -53,6 +54,20 @@ def test_audio_of_the_corpus(cache: Path, tmp_path: Path) -> None:
     assert text.count("no audio: ") == 1  # of b
     assert "a is not in" in result.stderr
     assert text.count("<img ") == 3
+
+
+def test_of_a_manifest_no_more_is_kept_than_is_shown(cache: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "c.wav", np.zeros(28_800), 16_000)
+    row = {"id": "c", "audio_filepath": "c.wav", "text": ""}
+    more = [{**row, "id": f"x{number}"} for number in range(50)]
+    manifest = tmp_path / "corpus.jsonl"
+    manifest.write_text("".join(json.dumps(one) + "\n" for one in [*more, row]))
+    opened = open_cache(cache)
+    for key, at_speed in (("c", "c"), ("c-sp0.9", "c")):
+        sounds = SoundOf(opened, manifest, [key])
+        assert sounds._listed is not None
+        assert list(sounds._listed._known or ()) == [at_speed]
+    assert SoundOf(opened, manifest, ["c"]).read("c") is not None
 
 
 def test_what_is_damaged_is_told_and_the_others_are_shown(

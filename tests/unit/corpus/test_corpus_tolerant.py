@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,13 @@ def read(tmp_path: Path, *contents: bytes) -> tuple[list[str], list[str]]:
 def test_a_sound_manifest_reads_as_ever(tmp_path: Path) -> None:
     assert read(tmp_path, A + b"\n\n" + B + b"\r\n") == (["a", "b"], [])
     assert read_tolerantly([tmp_path / "0.jsonl"])[0] == read_manifest(tmp_path / "0.jsonl")
+
+
+def test_a_mark_before_the_first_line_costs_nothing(tmp_path: Path) -> None:
+    marked = codecs.BOM_UTF8 + A + b"\n" + B
+    assert read(tmp_path, marked, codecs.BOM_UTF8 + B) == (["a", "b"], [])
+    assert [u.id for u in read_manifest(tmp_path / "0.jsonl")] == ["a", "b"]
+    assert read(tmp_path, A + b"\n" + codecs.BOM_UTF8 + B)[1] == ["0.jsonl, line 2"]
 
 
 def test_bad_lines_are_passed_over_by_number(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ an utterance, as ``control.json`` in its directory says:
     fail            RuntimeError for the whole batch
     full            the disk is full from now on, unless a file ``room`` is in the directory
     nan             NaN among the logits
+    room            padded samples of a batch that fit in memory; more is asked of torch in vain
     sleep           seconds that each batch takes
 """
 
@@ -18,6 +19,7 @@ import ctypes
 import errno
 import hashlib
 import json
+import math
 import os
 import signal
 import time
@@ -105,6 +107,8 @@ class FakeTeacher:
         self, audio: Sequence[np.ndarray], tokens: Sequence[Sequence[int]]
     ) -> list[TeacherOutput]:
         self.calls.append(len(audio))
+        if len(audio) * max(map(len, audio)) > self.control.get("room", math.inf):
+            torch.empty(2**60, dtype=torch.uint8)
         time.sleep(self.control.get("sleep", 0.0))
         for samples in audio:
             self._misbehave(len(samples))
@@ -147,6 +151,34 @@ class FakeTeacher:
             frame_logits_TV=hidden_TD @ self._out,
             lattice=lattice if self._kind is TeacherKind.TRANSDUCER else None,
         )
+
+
+class PatientTeacher(FakeTeacher):
+    """Answers nobody before as many utterances were spelt as ``patience`` in its control says."""
+
+    spelt = 0
+
+    @property
+    def tokenizer(self) -> Any:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def encode(self, text: str) -> list[int]:
+        self.spelt += 1
+        return self._tokenizer.encode(text)
+
+    def forward(
+        self, audio: Sequence[np.ndarray], tokens: Sequence[Sequence[int]]
+    ) -> list[TeacherOutput]:
+        rehearsal = [len(samples) for samples in audio] == [RATE]
+        end = time.monotonic() + 60
+        while not rehearsal and self.spelt < self.control["patience"]:
+            if time.monotonic() > end:
+                raise RuntimeError(f"only {self.spelt} were spelt")
+            time.sleep(0.01)
+        return super().forward(audio, tokens)
 
 
 class FakePredictor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayTaskError
@@ -10,6 +12,7 @@ from kdcache.errors import StorageError, StorageFullError
 from kdcache.extract import ExtractConfig, prepare
 from kdcache.extract import actor as actor_module
 from kdcache.extract.actor import ExtractActor, Job, RayActors, account
+from kdcache.extract.config import CacheSettings
 from kdcache.extract.pool import ActorLostError, Done
 from kdcache.store import CacheWriter, open_cache, verify
 from tests.unit.extract.extract_fakes import ADAPTER, save_corpus, save_fake_teacher
@@ -63,6 +66,31 @@ def test_a_unit_is_computed_and_committed(ready):
     assert isinstance(done, Done)
     assert (done.packed, done.failed) == (3, 0)
     assert len(open_cache(ready[0].cache.path)) == 3
+
+
+def test_two_units_at_once_are_both_committed(tmp_path, ready):
+    config = ready[0].model_copy(
+        update={"unit_utterances": 2, "cache": CacheSettings(path=str(tmp_path / "other"))}
+    )
+    actor = actor_of((config, prepare(config)))
+    assert actor.start() is None
+    units = prepare(config).plan.units
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(actor.extract, units))
+    assert sorted(one.packed for one in done) == [1, 2]
+    assert all(one.stages.write > 0 and one.stages.teacher > 0 for one in done)
+    assert all(one.halvings == 0 for one in done)
+    assert len(open_cache(config.cache.path)) == 3
+    assert verify(config.cache.path) == []
+
+
+def test_halved_batches_are_told(tmp_path, ready):
+    save_fake_teacher(tmp_path / "teacher", room=8000)
+    actor = actor_of(ready)
+    assert actor.start() is None
+    done = actor.extract(ready[1].plan.units[0])
+    assert (done.packed, done.failed) == (3, 0)
+    assert done.halvings > 0
 
 
 def test_a_storage_that_fails_costs_no_second_computation(ready, failures):

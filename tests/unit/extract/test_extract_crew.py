@@ -6,12 +6,13 @@ import os
 import signal
 import socket
 import threading
+from typing import ClassVar
 
 import pytest
 
 from kdcache.errors import ConfigError, KdcacheError
 from kdcache.extract import ExtractConfig
-from kdcache.extract.cluster import Crew, connected, muster
+from kdcache.extract.cluster import LOOK_EVERY, Crew, Following, connected, muster, room_for
 from kdcache.extract.signals import stop_signals
 from kdcache.session import refuse_unreachable
 
@@ -46,7 +47,7 @@ def on(device):
     ],
 )
 def test_the_crew_fits(changes, units, resources, crew):
-    assert muster(config(**changes), units, resources) == crew
+    assert muster(config(**changes), units, [resources]) == crew
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,88 @@ def test_the_crew_fits(changes, units, resources, crew):
 )
 def test_where_no_actor_fits_it_is_said(changes, told):
     with pytest.raises(ConfigError, match=told):
-        muster(config(**changes), 50, {"CPU": 4.0})
+        muster(config(**changes), 50, [{"CPU": 4.0}])
+
+
+@pytest.mark.parametrize(
+    ("crew", "nodes", "room"),
+    [
+        (Crew(1, 1.0, 0.0, "cpu"), [{"CPU": 2.0}, {"CPU": 3.0}, {}], 5),
+        # What an actor takes it takes of one node.
+        (Crew(1, 2.0, 0.0, "cpu"), [{"CPU": 3.0}, {"CPU": 3.0}], 2),
+        (Crew(1, 1.0, 1.0, "cuda"), [{"CPU": 8.0}, {"CPU": 8.0, "GPU": 2.0}], 2),
+        (Crew(1, 0.1, 0.0, "cpu"), [{"CPU": 0.3}], 3),
+        (Crew(1, 1.0, 0.0, "cpu"), [], 0),
+    ],
+)
+def test_actors_fit_node_by_node(crew, nodes, room):
+    assert room_for(crew, nodes) == room
+
+
+@pytest.mark.parametrize(
+    ("changes", "nodes", "told"),
+    [
+        ({"cpus_per_actor": 3}, [{"CPU": 2.0}, {"CPU": 2.0}], "no node .* over 2"),
+        (
+            {"teacher": on("cuda"), "cpus_per_actor": 2},
+            [{"CPU": 8.0}, {"CPU": 1.0, "GPU": 1.0}],
+            "2 CPU and 1 GPU, and no node",
+        ),
+    ],
+)
+def test_where_no_node_is_large_enough_it_is_said(changes, nodes, told):
+    with pytest.raises(ConfigError, match=told):
+        muster(config(**changes), 50, nodes)
+
+
+class TestFollowing:
+    """Nodes come and go."""
+
+    ELSEWHERE: ClassVar[dict[str, object]] = {"ray": {"address": "auto"}}
+
+    def sizes(self, changes, *sights):
+        """What is wanted at the start, and at each further look."""
+        seen, now = iter(sights), [0.0]
+        settings = config(**{**self.ELSEWHERE, **changes})
+        crew = muster(settings, 1000, next(seen))
+        follower = Following(settings, crew, lambda: next(seen), lambda: now[0])
+        wanted = [crew.actors]
+        for _ in sights[1:]:
+            assert follower.wanted() == wanted[-1], "it looks too often"
+            now[0] += LOOK_EVERY
+            wanted.append(follower.wanted())
+        return wanted
+
+    FOUR: ClassVar[dict[str, float]] = {"CPU": 4.0}
+
+    def test_auto_follows_the_cluster(self):
+        assert self.sizes({}, [self.FOUR], [self.FOUR] * 3, [self.FOUR]) == [4, 12, 4]
+
+    def test_it_stays_within_its_bounds(self):
+        sights = ([self.FOUR], [self.FOUR] * 3, [])
+        assert self.sizes({"min_actors": 6, "max_actors": 9}, *sights) == [6, 9, 6]
+
+    def test_one_is_asked_for_even_where_none_fits(self):
+        assert self.sizes({}, [self.FOUR], []) == [4, 1]
+
+    def test_what_is_asked_for_may_find_a_cluster_of_nothing(self):
+        assert self.sizes({"min_actors": 2}, [], [self.FOUR]) == [2, 4]
+        with pytest.raises(ConfigError, match="needs 1 CPU"):
+            self.sizes({}, [])
+
+    def test_a_number_stays_a_number(self):
+        assert self.sizes({"actors": 3}, [self.FOUR], [self.FOUR] * 3, []) == [3, 3, 3]
+
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"actors": 3, "max_actors": 4}, "go with actors: auto"),
+            ({"min_actors": 5, "max_actors": 4}, "min_actors 5 is more than max_actors 4"),
+        ],
+    )
+    def test_bounds_that_cannot_be(self, changes, told):
+        with pytest.raises(ValueError, match=told):
+            config(**changes)
 
 
 class TestAddress:

@@ -69,6 +69,7 @@ class ScriptedActors:
     def kill(self, actor):
         self.alive.discard(actor)
         self.killed.append(actor)
+        self.calls = {call: made for call, made in self.calls.items() if made[0] != actor}
 
 
 @dataclass
@@ -121,10 +122,75 @@ def test_no_more_actors_than_asked_for_or_useful():
     actors = ScriptedActors()
     run(actors, units_of(*"abcdefgh"), size=3)
     assert actors.most_alive == 3
-    assert actors.most_calls == 3
+    assert actors.most_calls == 6, "each has its next unit in hand"
     few = ScriptedActors()
     run(few, units_of("a"), size=8)
     assert few.most_alive == 1
+
+
+class TestASecondUnit:
+    def calls_of(self, actors):
+        """Records how many units an actor has whenever it is given one."""
+        loads = []
+        submit = actors.submit
+
+        def counted(actor, unit):
+            call = submit(actor, unit)
+            mine = [made for made in actors.calls.values() if made[0] == actor]
+            loads.append((unit.ids, len(mine)))
+            return call
+
+        actors.submit = counted
+        return loads
+
+    def test_is_in_hand_while_there_are_units_for_all(self):
+        actors = ScriptedActors()
+        loads = self.calls_of(actors)
+        run(actors, units_of(*"abcd"), size=1)
+        assert [load for _, load in loads] == [1, 2, 2, 2]
+        assert sorted(actors.done) == list("abcd")
+
+    def test_is_not_taken_from_an_actor_that_starts(self):
+        actors = ScriptedActors()
+        loads = self.calls_of(actors)
+        run(actors, units_of(*"ab"), size=2)
+        assert [load for _, load in loads] == [1, 1]
+
+    def test_no_more_than_two(self):
+        actors = ScriptedActors()
+        loads = self.calls_of(actors)
+        run(actors, units_of(*"abcdefghij"), size=1)
+        assert max(load for _, load in loads) == 2
+
+    def test_of_two_that_died_together_neither_is_blamed_and_the_guilty_one_is_found(self):
+        actors = ScriptedActors(lost_on("b"))
+        loads = self.calls_of(actors)
+        _, given_up = run(actors, units_of("a", "b", "c", "d"), size=1, max_attempts=2)
+        assert given_up == [(("b",), "killed")]
+        assert sorted(actors.done) == list("acd")
+        assert [load for ids, load in loads if ids == ("b",)] == [2, 1, 1]
+
+    def test_parts_of_a_unit_that_kills_are_alone(self):
+        actors = ScriptedActors(lost_on("c"))
+        loads = self.calls_of(actors)
+        _, given_up = run(actors, units_of("abcd", *"efgh"), size=1, max_attempts=1)
+        assert given_up == [(("c",), "killed")]
+        assert sorted(actors.done) == list("abdefgh")
+        assert all(load == 1 for ids, load in loads if set(ids) < set("abcd"))
+
+    def test_a_lost_node_costs_both_nothing(self):
+        losses = iter([ActorLostError("node gone", with_node=True)])
+        actors = ScriptedActors(lambda unit: next(losses, None) if unit else None)
+        _, given_up = run(actors, units_of(*"abc"), size=1, max_attempts=1)
+        assert given_up == []
+        assert sorted(actors.done) == list("abc")
+
+    def test_a_storage_that_refuses_one_leaves_the_other(self):
+        refusals = iter([StorageError("503")])
+        actors = ScriptedActors(lambda unit: next(refusals, None) if unit else None)
+        run(actors, units_of(*"abc"), size=1)
+        assert sorted(actors.done) == list("abc")
+        assert len(actors.killed) == 1
 
 
 def test_a_dead_actor_is_replaced_and_its_unit_done():
@@ -283,3 +349,119 @@ def test_a_full_storage_ends_the_run_at_once():
     with pytest.raises(StorageFullError, match="No space"):
         run(ScriptedActors(outcome), units_of("a", "b"), size=1, max_attempts=9)
     assert len(tried) == 1
+
+
+class TestSize:
+    """Actors come and go with the cluster."""
+
+    def play(self, actors, units, sizes):
+        """Run with another size before each step; the last one stays."""
+        steps = iter(sizes)
+        pool = Pool(
+            actors,
+            WorkQueue(units, 2),
+            size=next(steps),
+            max_attempts=2,
+            on_done=lambda done: None,
+            give_up=lambda unit, why: None,
+        )
+        seen = []
+
+        def keep_going():
+            if size := next(steps, None):
+                pool.resize(size)
+            seen.append(len(actors.alive))
+            return True
+
+        pool.run(keep_going)
+        return seen
+
+    def test_a_cluster_that_grows_gets_more(self):
+        actors = ScriptedActors()
+        seen = self.play(actors, units_of(*"abcdefghijklmnop"), [1, 1, 1, 1, 4])
+        assert actors.most_alive == 4
+        assert seen[3] == 1
+        assert sorted(actors.done) == list("abcdefghijklmnop")
+
+    def test_a_cluster_that_shrinks_loses_those_without_a_unit(self):
+        actors = ScriptedActors()
+        seen = self.play(actors, units_of(*map(chr, range(97, 137))), [4, *[4] * 12, 1])
+        assert actors.most_alive == 4
+        assert seen[-1] == 1
+        assert sorted(actors.done) == [chr(n) for n in range(97, 137)], "a unit was cut off"
+
+    def test_those_go_first_that_wait_for_a_place(self):
+        actors = ScriptedActors()
+        self.play(actors, units_of(*"abcd"), [3, 3, 1])
+        # Of three that were asked for one had started when two became too many.
+        assert actors.killed[:2] == [4, 2]
+        assert sorted(actors.done) == list("abcd")
+
+
+class TestTelling:
+    def events(self, outcome, units, **settings):
+        told, time = [], Time()
+        actors = ScriptedActors(outcome)
+        pool = Pool(
+            actors,
+            WorkQueue(units, settings.get("max_attempts", 2)),
+            size=1,
+            max_attempts=settings.get("max_attempts", 2),
+            on_done=lambda done: None,
+            give_up=lambda unit, why: None,
+            tell=lambda event, **about: told.append((event, about)),
+            clock=lambda: time.now,
+            sleep=time.sleep,
+        )
+        pool.run(lambda: True)
+        return told
+
+    def names(self, told):
+        return [event for event, _ in told]
+
+    def test_a_run_without_trouble(self):
+        told = self.events(None, units_of("ab"))
+        assert self.names(told) == ["actor_started", "unit_done"]
+        assert told[0][1] == {"actors": 1}
+        assert told[1][1]["packed"] == 2
+
+    def test_a_death_and_a_retry(self):
+        deaths = iter([ActorLostError("killed")])
+        told = self.events(lambda unit: next(deaths, None) if unit else None, units_of("ab"))
+        assert self.names(told) == [
+            *("actor_started", "actor_lost", "unit_retried"),
+            *("actor_started", "unit_done"),
+        ]
+        (unit,) = units_of("ab")
+        assert told[1][1] == {
+            "actors": 0,
+            "units": [unit.key],
+            "with_node": False,
+            "why": "killed",
+        }
+        assert told[2][1] == {"unit": unit.key, "parts": 1}
+
+    def test_a_split_and_an_utterance_that_is_given_up(self):
+        told = self.events(lost_on("b"), units_of("ab"), max_attempts=1)
+        retried = [about["parts"] for event, about in told if event == "unit_retried"]
+        assert retried == [2]
+        failed = [about for event, about in told if event == "utterance_failed"]
+        assert [(one["id"], one["code"], one["message"]) for one in failed] == [
+            ("b", "crash", "killed")
+        ]
+
+    def test_what_failed_inside_a_unit_and_batches_that_were_halved(self):
+        done = Done(1, 1, 1.0, 1.0, bytes=7, halvings=2, failures=(("b", "audio", "no file"),))
+        told = self.events(lambda unit: done if unit else None, units_of("ab"))
+        assert self.names(told) == [
+            *("actor_started", "utterance_failed", "batch_halved", "unit_done")
+        ]
+        assert told[1][1]["message"] == "no file"
+        assert told[2][1]["halvings"] == told[3][1]["halvings"] == 2
+        assert told[3][1]["bytes"] == 7
+
+    def test_a_storage_that_refuses(self):
+        failures = iter([StorageError("503")])
+        told = self.events(lambda unit: next(failures, None) if unit else None, units_of("a"))
+        assert self.names(told)[1:] == ["storage_refused", "unit_retried", "unit_done"]
+        assert told[1][1]["message"] == "503"

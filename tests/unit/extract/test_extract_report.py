@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from kdcache.corpus.tolerant import BadLine
-from kdcache.extract.pool import Done
-from kdcache.extract.report import ExtractReport, Snapshot, Tally, by_code
+from kdcache.extract.report import ExtractReport, by_code
 
 
 def report(**changes):
@@ -79,18 +78,3 @@ def test_codes_come_with_the_most_frequent_first():
         ("crash", ("a",)),
         ("nan", ("d",)),
     ]
-
-
-def test_the_tally_counts_and_tells():
-    now = iter([100.0, 102.0, 104.0, 110.0])
-    seen: list[Snapshot] = []
-    tally = Tally(10, seen.append, lambda: next(now))
-    tally.add(Done(packed=4, failed=1, audio_seconds=60.0, seconds=1.0))
-    tally.add_given_up()
-    tally.show()
-    assert seen[0] == Snapshot(done=5, total=10, failed=1, audio_seconds=60.0, seconds=2.0)
-    assert seen[2] == Snapshot(done=6, total=10, failed=2, audio_seconds=60.0, seconds=10.0)
-    assert seen[0].speed == 30.0
-    assert seen[0].note == "0.02 h at 30× real time, 1 failed"
-    assert Snapshot(0, 1, 0, 0.0, 0.0).speed == 0.0
-    assert Snapshot(0, 1, 0, 0.0, 9.0).note == "waiting for the first unit"

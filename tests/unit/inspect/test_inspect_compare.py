@@ -215,6 +215,42 @@ def test_the_likeliest_of_equals_is_the_one_with_the_smallest_id() -> None:
     assert likeliest(PosteriorRecord(logp_NC.astype(np.float32), ids_NK)).tolist() == [3, 3, -1]
 
 
+# best paths
+
+
+def test_best_paths_are_told_of_each_utterance_and_in_all(tmp_path: Path) -> None:
+    sides = []
+    for name, seeds in (("a", (1, 2)), ("b", (1, 5))):
+        lattices = {f"u{i}": [collapse(dense_lattice(s), 2)[0]] for i, s in enumerate(seeds)}
+        sides.append(cache_of(tmp_path / name, [LATTICE], lattices))
+    found = compare(*sides)
+    (lattice,) = found.targets
+    assert lattice.paths is not None
+    assert (lattice.paths.utterances, lattice.paths.other, lattice.paths.labels) == (2, 1, 6)
+    same, other = (item.paths for item in lattice.utterances)
+    assert same is not None
+    assert other is not None
+    assert (same.differ, same.other) == (0, 0)
+    assert lattice.paths == same + other
+    assert 0 < other.differ <= 3
+    lines = comparison_lines(found)
+    (told,) = [line for line in lines if "best paths" in line]
+    assert "others in 1 of 2 utterances" in told
+    assert any(line.endswith(f"{other.differ} of 3 labels") for line in lines)
+    assert sides[0].spec.teacher.frame_shift * other.differ <= (other.seconds or 0.0)
+
+
+def test_as_many_of_the_worst_as_are_asked_for(tmp_path: Path) -> None:
+    sides = [
+        cache_of(tmp_path / name, [CTC], {f"u{i}": [posterior(i + more, 4)] for i in range(7)})
+        for name, more in (("a", 0), ("b", 50))
+    ]
+    found = compare(*sides)
+    for asked, shown in ((0, 0), (2, 2), (20, 7)):
+        lines = comparison_lines(found, asked)
+        assert sum(line.startswith("  u") for line in lines) == shown
+
+
 # what is in common
 
 

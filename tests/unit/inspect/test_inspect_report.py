@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kdcache.errors import ConfigError
 from kdcache.inspect.fields import Fields
 from kdcache.inspect.histogram import BINS, histogram
 from kdcache.inspect.page import Shown, page
-from kdcache.inspect.report import ROWS, read_report
+from kdcache.inspect.report import ENDS, ROWS, SAMPLED, evenly, read_report
+from kdcache.store import create_or_open, open_cache
+from kdcache.testing.samples import TOKENIZER_FILES, sample_packed, sample_spec
 
 if TYPE_CHECKING:
     from kdcache.inspect.report import Report
@@ -53,7 +58,8 @@ class Page(HTMLParser):
 
 
 def shown(report: Report, **more: bytes) -> dict[str, Shown]:
-    return {key: Shown(f"says {key}", **more) for key in (*report.worst, *report.best)}
+    ids = (*report.worst, *report.best, *report.sample)
+    return {key: Shown(f"says {key}", **more) for key in ids}
 
 
 def test_both_ends_by_divergence(sampled: Cache) -> None:
@@ -82,13 +88,62 @@ def test_no_utterance_is_both_worst_and_best(sampled: Cache) -> None:
     assert report.best == ()
 
 
-def test_a_large_table_has_both_ends(sampled: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdcache.inspect.report.ROWS", 4)
-    assert ROWS > 4
-    report = read_report(sampled, "duration", 1)
-    assert [row["id"] for row in report.utterances] == ["u11", "u10", "u01", "u00"]
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """A hundred utterances more than a table holds, durations in another order than ids."""
+    path = tmp_path_factory.mktemp("large") / "cache"
+    writer = create_or_open(path, sample_spec(), "webdataset", TOKENIZER_FILES)
+    item = sample_packed(writer.spec, "u")
+    count = ROWS + 100
+    items = [
+        replace(
+            item,
+            utterance=replace(item.utterance, id=f"u{number:04d}"),
+            duration=float(number * 7 % count),
+            fidelity={},
+        )
+        for number in range(count)
+    ]
+    writer.commit("a" * 64, items, [], "test")
+    return open_cache(path)
+
+
+def test_a_large_table_has_both_ends_and_a_sample_and_says_so(large: Cache) -> None:
+    report = read_report(large, "duration", 1, 4)
+    count = len(large)
+    durations = [int(row["duration"]) for row in report.utterances]
+    assert durations == sorted(durations, reverse=True)
+    assert durations[:ENDS] == list(range(count - 1, count - 1 - ENDS, -1))
+    assert durations[-ENDS:] == list(range(ENDS - 1, -1, -1))
+    assert 2 * ENDS < len(durations) <= ROWS
+    assert len(report.utterances) == len({row["id"] for row in report.utterances})
+    between = {int(row["id"][1:]) for row in report.utterances[ENDS:-ENDS]}
+    assert between <= set(evenly(count, SAMPLED))
+    assert sum(report.histograms[0].counts) == count  # distributions are over all
     text = page(report, shown(report))
-    assert "Of 12, the 4 with most and least duration." in text
+    assert f"{len(durations):,} of {count:,}: the 400 with most and the 400 with least" in text
+    assert "Distributions, of all 1,100 utterances" in text
+
+
+def test_the_sample_is_of_the_others(sampled: Cache) -> None:
+    report = read_report(sampled, top=2, sample=6)
+    assert report.sample == tuple(
+        f"u{row:02d}" for row in (1, 3, 5, 7, 9, 11)
+        if f"u{row:02d}" not in (*report.worst, *report.best)
+    )  # fmt: skip
+    found = Page(page(report, shown(report)))
+    assert [text for text in found.text if text.startswith("Sample: ")]
+    assert read_report(sampled, top=100, sample=3).sample == ()
+
+
+@given(count=st.integers(0, 300), wanted=st.integers(0, 40))
+def test_a_sample_is_spread_evenly(count: int, wanted: int) -> None:
+    found = evenly(count, wanted)
+    assert len(found) == len(set(found)) == min(count, wanted)
+    assert found == sorted(found)
+    assert all(0 <= place < count for place in found)
+    gaps = [after - before for before, after in itertools.pairwise(found)]
+    assert not gaps or max(gaps) - min(gaps) <= 1
 
 
 def test_a_histogram_counts_all(sampled: Cache) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,18 +29,19 @@ from kdcache.store import (
     verify,
 )
 from kdcache.store.files import FileRecord
-from kdcache.store.index import INDEX_KEY, RowsById, SortedStrings, plain
+from kdcache.store.index import INDEX_KEY, plain
 from kdcache.store.places import open_storage
 from kdcache.store.ranged_table import RangedTable, _RangedFile
+from kdcache.store.sorted_strings import RowsById, SortedStrings
 from kdcache.testing.samples import TOKENIZER_FILES, sample_failed, sample_packed, sample_spec
 from kdcache.testing.store_contract import ODD_IDS, flip_bit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from kdcache.store import Cache
 
+SMAPS = Path("/proc/self/smaps")
 IDS = {"u0": ["b", "a", *ODD_IDS], "u1": ["c"], "u2": ["d", "e"]}
 
 
@@ -113,6 +117,44 @@ def test_rows_are_views_of_the_mapped_file(path: Path) -> None:
     for array in (places.at_N, places.shape_NA, places.hash_N):
         assert not array.flags.owndata
         assert not array.flags.writeable
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="needs /proc/self/smaps, as of Linux")
+def test_checking_the_index_does_not_fill_memory_with_it(path: Path) -> None:
+    writer = open_for_write(path)
+    item = sample_packed(writer.spec, "long")
+    long = "a text of many words " * 4000
+    items = [
+        replace(item, utterance=replace(item.utterance, id=f"long-{n:03d}", text=long))
+        for n in range(400)
+    ]
+    writer.commit("u9", items, [], "y")
+    compact(path)
+    cache = open_cache(path)
+    assert indexed(cache)
+    size, resident = mapped_bytes("index/good-")
+    assert size > 400 * len(long)
+    assert resident < size / 4
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="needs /proc/self/smaps, as of Linux")
+def test_the_system_reads_ahead_in_the_index_and_not_in_shards(path: Path) -> None:
+    """What is read at random must not fetch its neighbours, and a column must."""
+    compact(path)
+    cache = open_cache(path)
+    cache.read_columns("a")
+    flags = re.findall(rf"{path}/(\w+)/\S+.*?VmFlags: ([^\n]+)", SMAPS.read_text(), re.DOTALL)
+    assert flags
+    of = {folder: flag.split() for folder, flag in flags}
+    assert "rr" not in of["index"]
+    assert all("rr" in flag for folder, flag in of.items() if folder != "index")
+
+
+def mapped_bytes(name: str) -> tuple[int, int]:
+    """Bytes of the last mapping of such a file, and how many of them are in memory of ours."""
+    mappings = SMAPS.read_text().split(name)
+    told = dict(re.findall(r"^(Size|Rss):\s+(\d+) kB", mappings[-1], re.MULTILINE)[:2])
+    return 1024 * int(told["Size"]), 1024 * int(told["Rss"])
 
 
 def test_later_commits_are_seen_on_top(path: Path) -> None:

@@ -6,10 +6,17 @@ import subprocess
 import sys
 import uuid
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
-from kdcache.errors import ConfigError, DamagedCacheError, MissingDependencyError, StorageError
+from kdcache.errors import (
+    ConfigError,
+    DamagedCacheError,
+    MissingDependencyError,
+    StorageError,
+    UnfitStorageError,
+)
 from kdcache.store import create_or_open, open_cache, verify
 from kdcache.store.local import LocalStorage
 from kdcache.store.places import open_storage
@@ -106,6 +113,20 @@ def test_it_has_no_path_but_a_location(url: str) -> None:
         _ = cache.path
 
 
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_messages_name_the_service_that_was_chosen(
+    monkeypatch: pytest.MonkeyPatch, url: str, name: str
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("AWS_REGION", "here")
+    storage = open_storage("s3://bucket/cache")
+    assert storage.place == "s3://bucket/cache"
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert storage.place == "s3://bucket/cache at http://127.0.0.1:9"
+    assert storage.location == "s3://bucket/cache"
+    assert open_storage(url).place == url
+
+
 def test_the_tokenizer_is_a_checked_copy_that_goes_with_the_cache(url: str) -> None:
     cache = open_cache(filled(url))
     folder = cache.tokenizer_dir
@@ -177,6 +198,15 @@ def test_a_create_without_an_answer_is_looked_up(
             storage.create_exclusive("commits/u0.json", b"attempt 1")
     monkeypatch.undo()
     assert storage.exists("commits/u0.json") is carried_out
+
+
+def test_a_server_that_does_not_know_the_condition_is_not_waited_for(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = obstore.exceptions.GenericError("status code: 501 Not Implemented: <Error>")
+    monkeypatch.setattr(obstore, "put", Mock(side_effect=refusing))
+    with pytest.raises(UnfitStorageError, match=f"^{url}: the server does not know conditional"):
+        open_storage(url).create_exclusive("commits/u0.json", b"attempt 1")
 
 
 def test_of_two_attempts_without_answers_one_wins(

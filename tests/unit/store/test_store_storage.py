@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from kdcache.errors import DamagedCacheError, StorageError
+from kdcache.errors import DamagedCacheError, StorageError, UnfitStorageError
 from kdcache.store.files import FileRecord, check_file, map_file
 from kdcache.store.local import LocalStorage
 from kdcache.store.mapping import MappedFiles
@@ -71,7 +71,7 @@ def test_the_probe_accepts_a_sound_storage(storage: LocalStorage) -> None:
 
 @pytest.mark.parametrize("kind", [CarelessStorage, LyingStorage])
 def test_the_probe_refuses_an_unsound_storage(tmp_path: Path, kind: type[LocalStorage]) -> None:
-    with pytest.raises(StorageError, match="two writers create one file"):
+    with pytest.raises(UnfitStorageError, match="two writers create one file"):
         probe_exclusive_create(kind(tmp_path))
     assert kind(tmp_path).entries() == []
 

@@ -12,7 +12,14 @@ from kdcache.batch import Batch, HypothesesBatch, ScoreBatch, VectorBatch
 from kdcache.errors import ConfigError, SpecMismatchError
 from kdcache.lattice import BandRule, rnnt_loss
 from kdcache.lattice.banded import at_band
-from kdcache.loss import collapse_lattice, hypothesis_weights, lattice_kl, vector_mse
+from kdcache.loss import (
+    alignment_kl,
+    best_path_kl,
+    collapse_lattice,
+    hypothesis_weights,
+    lattice_kl,
+    vector_mse,
+)
 from kdcache.student import StudentOutput
 from kdcache.train.objective import loss_terms
 from kdcache.train.settings import LossSettings, TrainSettings
@@ -113,6 +120,21 @@ def test_other_frames_are_told_before_anything_is_computed() -> None:
     with pytest.raises(SpecMismatchError, match="'b': the teacher has 7 frames and the student 4"):
         loss_terms(wrong, batch, BLANK, LossSettings(lattice_kl=1.0, rnnt_in_band=True))
     assert joint.nodes == []
+
+
+@pytest.mark.parametrize("width", [3, None])
+def test_what_is_learnt_of_alignments_shares_the_one_pass(width: int | None) -> None:
+    output, batch, joint = make(width=width)
+    weights = LossSettings(lattice_kl=1.0, alignment_kl=0.5, best_path_kl=0.1)
+    terms = loss_terms(output, batch, BLANK, weights)
+    assert joint.nodes == [1, 3 * 9 * 6]
+    assert terms.keys() == {"rnnt", "lattice_kl", "alignment_kl", "best_path_kl"}
+    logits = output.lattice_logits()
+    for name, loss in (("alignment_kl", alignment_kl), ("best_path_kl", best_path_kl)):
+        expected = loss(logits, batch.lattice, batch.labels_BU, BLANK, "none")
+        torch.testing.assert_close(terms[name], expected, rtol=1e-4, atol=1e-4)
+        alone = LossSettings.model_validate({"rnnt": 0.0, name: 1.0})
+        assert loss_terms(output, batch, BLANK, alone).keys() == {name}
 
 
 def with_score(batch: Batch) -> Batch:
