@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdcache.student.base import Student
+    from kdcache.student.ctc import CTCStudent
+    from kdcache.student.ctc_settings import CTCStudentSettings
+    from kdcache.student.from_ctc import begin_from_ctc
     from kdcache.student.output import StudentOutput
     from kdcache.student.packing import pack_student
     from kdcache.student.registry import build_student, load_student, save_student
@@ -18,10 +21,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AnyStudentSettings": "settings",
+    "CTCStudent": "ctc",
+    "CTCStudentSettings": "ctc_settings",
     "Student": "base",
     "StudentOutput": "output",
     "StudentSettings": "settings",
     "TransducerStudent": "transducer",
+    "begin_from_ctc": "from_ctc",
     "build_student": "registry",
     "load_student": "registry",
     "pack_student": "packing",
@@ -30,10 +36,13 @@ _HOMES = {
 
 __all__ = [
     "AnyStudentSettings",
+    "CTCStudent",
+    "CTCStudentSettings",
     "Student",
     "StudentOutput",
     "StudentSettings",
     "TransducerStudent",
+    "begin_from_ctc",
     "build_student",
     "load_student",
     "pack_student",

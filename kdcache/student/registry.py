@@ -21,12 +21,18 @@ if TYPE_CHECKING:
     from kdcache.student.settings import AnyStudentSettings
 
 KINDS: dict[str, str] = {
-    "transducer": "kdcache.student.transducer:TransducerStudent",
+    "ctc": "kdcache.student.ctc:CTCStudent",
     "san_m": "kdcache.student.san_m:SanMStudent",
+    "transducer": "kdcache.student.transducer:TransducerStudent",
 }
 """Class of each kind, by the name that settings use."""
 
-MODEL_TYPES: dict[str, str] = {"parakeet_rnnt": "transducer", "kdcache_san_m": "san_m"}
+MODEL_TYPES: dict[str, str] = {
+    "kdcache_san_m": "san_m",
+    "kdcache_streaming_wav2vec2": "ctc",
+    "parakeet_rnnt": "transducer",
+    "wav2vec2": "ctc",
+}
 """Kind of what lies in a directory, by the ``model_type`` of its ``config.json``."""
 
 
