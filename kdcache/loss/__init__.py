@@ -25,6 +25,7 @@ from kdcache.loss.normalise import LatticeNormalise, SequenceNormalise
 from kdcache.loss.pairs import Group, Pairs, aligned_loss, pair_frames
 from kdcache.loss.posterior import Rest, posterior_kl
 from kdcache.loss.spread import spread_rest
+from kdcache.loss.tokens import token_cross_entropy
 from kdcache.loss.vector import vector_mse
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "ratio_of_shifts",
     "split_frames",
     "spread_rest",
+    "token_cross_entropy",
     "transducer_kd_loss",
     "vector_mse",
 ]

@@ -22,6 +22,7 @@ KINDS: dict[str, str] = {
     "tokenizer": f"{_HERE}.tokenizer:TokenizerKind",
     "train": f"{_HERE}.train:TrainKind",
     "extract": f"{_HERE}.extract:ExtractKind",
+    "rescore": f"{_HERE}.rescore:RescoreKind",
     "score": f"{_HERE}.score:ScoreKind",
     "table": f"{_HERE}.table:TableKind",
 }

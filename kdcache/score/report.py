@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from kdcache.student import Student
+    from kdcache.student import Student, StudentOutput
     from kdcache.types import Utterance
 
 
@@ -99,7 +99,7 @@ def score_student(
             progress(len(hypotheses), len(ordered))
     size = weight_size(student.network)
     return ScoreReport(
-        wer=_rate(utterances, hypotheses),
+        wer=rate_of(utterances, hypotheses),
         utterances=len(hypotheses),
         hours=audio_seconds / 3600,
         parameters=count_parameters(student),
@@ -116,15 +116,21 @@ def score_student(
 @torch.inference_mode()
 def transcribe(student: Student, samples: Sequence[np.ndarray]) -> list[str]:
     """Texts of a batch of float32 mono samples at the student's rate."""
+    labels = decode_labels(student, hear_samples(student, samples))
+    return [student.tokenizer.decode(row) for row in labels]
+
+
+def hear_samples(student: Student, samples: Sequence[np.ndarray]) -> StudentOutput:
+    """What a student hears in float32 mono samples at its rate."""
     lengths_B = torch.tensor([len(row) for row in samples])
     audio_BN = torch.nn.utils.rnn.pad_sequence(
         [torch.from_numpy(row) for row in samples], batch_first=True
     )
-    labels = decode_labels(student, student.hear(audio_BN, lengths_B))
-    return [student.tokenizer.decode(row) for row in labels]
+    return student.hear(audio_BN, lengths_B)
 
 
-def _rate(utterances: Sequence[Utterance], hypotheses: dict[str, str]) -> WordErrorRate:
+def rate_of(utterances: Sequence[Utterance], hypotheses: dict[str, str]) -> WordErrorRate:
+    """Word error rate of hypotheses by id, with an interval over speakers where they are many."""
     speakers = [u.speaker or u.id for u in utterances]
     # A handful of speakers is too few to resample; then utterances are.
     groups = speakers if len(set(speakers)) >= 10 else None

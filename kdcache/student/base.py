@@ -53,6 +53,13 @@ class Student(nn.Module, ABC):
     def network(self) -> nn.Module:
         """What decodes; heads that only training uses are left out."""
 
+    def parts(self) -> dict[str, nn.Module]:
+        """What can be frozen by itself, by the names that its settings list as ``PARTS``."""
+        return {}
+
+    def grow(self, settings: Any) -> None:
+        """Add what the settings ask for and it lacks, with random weights, where its kind can."""
+
     @property
     def sample_rate(self) -> int:
         """Hz that it expects."""

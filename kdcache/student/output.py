@@ -34,6 +34,9 @@ class StudentOutput:
             for.
         codes_BTQE: logits of the entries of the teacher's codebooks, where they are asked for.
         predict: the prediction network, for other labels than the reference.
+        attention_logits_BUV: teacher-forced logits of an attention decoder, (B, U+1, V), where
+            there is one that read labels: row u of label u, the row after the last of the end,
+            whose class id is blank's.
     """
 
     encoder_BTJ: Tensor | None
@@ -45,6 +48,7 @@ class StudentOutput:
     vectors_BTD: Tensor | None = None
     codes_BTQE: Tensor | None = None
     predict: Callable[[Tensor], Tensor] | None = None
+    attention_logits_BUV: Tensor | None = None
 
     def factored(self) -> FactoredLogits:
         """The lattice for a loss, which evaluates the joint network where and when it needs it."""

@@ -26,8 +26,8 @@ def prunable(student: nn.Module) -> dict[str, nn.Parameter]:
     """The weights that are pruned, by name: matrices and kernels over more than one channel.
 
     Left alone are biases and norms; kernels over one channel (depthwise ones, and the first of
-    the subsampling), which are few and each of which is all that a channel has; and heads that
-    only training uses.
+    the subsampling), which are few and each of which is all that a channel has; heads that only
+    training uses; and what is frozen.
     """
     return {
         name: parameter
@@ -36,6 +36,7 @@ def prunable(student: nn.Module) -> dict[str, nn.Parameter]:
         and parameter.ndim >= 2
         and parameter.shape[1] > 1
         and not name.partition(".")[0].endswith("_head")
+        and parameter.requires_grad
     }
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from kdcache.config import Settings
+from kdcache.network.decoder_settings import DecoderSettings
 
 FEATURE_SHIFT = 0.01
 """Seconds between two feature frames."""
@@ -29,8 +30,21 @@ class StudentSettings(Settings):
         "encoder_kl": "ctc_head",
         "hidden_mse": "hidden_head",
         "hidden_codes": "codebook_head",
+        "attention": "rescorer",
+        "decoder_kl": "rescorer",
     }
     """Terms of the loss that it can learn from, and the setting that each needs, if any."""
+
+    PARTS: ClassVar[tuple[str, ...]] = (
+        "encoder",
+        "prediction",
+        "joint",
+        "ctc_head",
+        "hidden_head",
+        "codebook_head",
+        "rescorer",
+    )
+    """Names of what can be frozen; see ``Student.parts``."""
 
     hidden: int = Field(default=96, ge=8)
     """Width D of the encoder."""
@@ -73,6 +87,11 @@ class StudentSettings(Settings):
     codebook_head: int = Field(default=0, ge=0)
     """How many codebooks the teacher's hidden states were packed by, whose entries are predicted
     from the encoder's; 0 for none. Only training uses it."""
+
+    rescorer: DecoderSettings | None = None
+    """An attention decoder on the same encoder, for a second pass over what the transducer finds;
+    its sizes, such as ``{layers: 2}``. Added to the student that ``init`` names if that has
+    none."""
 
     @property
     def frame_shift(self) -> float:

@@ -18,6 +18,7 @@ from transformers import ParakeetEncoderConfig, ParakeetForRNNT, ParakeetRNNTCon
 from transformers.models.parakeet import ParakeetFeatureExtractor
 
 from kdcache.codec.codebooks import ENTRIES
+from kdcache.network.attention_decoder import AttentionDecoder
 from kdcache.student.augment import mask_features
 from kdcache.student.base import Student, audio_of
 from kdcache.student.output import StudentOutput
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from kdcache.batch import Batch
     from kdcache.corpus.tokenizer import Tokenizer
+    from kdcache.network.decoder_settings import DecoderSettings
     from kdcache.student.augment import SpecAugment
     from kdcache.student.settings import StudentSettings
 
@@ -42,6 +44,7 @@ class TransducerStudent(Student):
         ctc_head: whether to add a CTC projection of the encoder.
         hidden_head: width of a projection onto a teacher's hidden states; 0 for none.
         codebook_head: codebooks whose entries are predicted from the encoder; 0 for none.
+        rescorer: sizes of an attention decoder on the same encoder; ``None`` for none.
     """
 
     kind: ClassVar[str] = "transducer"
@@ -55,6 +58,7 @@ class TransducerStudent(Student):
         ctc_head: bool = False,
         hidden_head: int = 0,
         codebook_head: int = 0,
+        rescorer: DecoderSettings | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -66,6 +70,7 @@ class TransducerStudent(Student):
         self.hidden_head = nn.Linear(width, hidden_head) if hidden_head else None
         entries = codebook_head * ENTRIES
         self.codebook_head = nn.Linear(width, entries) if codebook_head else None
+        self.rescorer = AttentionDecoder(classes, width, rescorer) if rescorer else None
 
     @property
     def blank(self) -> int:
@@ -74,9 +79,30 @@ class TransducerStudent(Student):
 
     @property
     def network(self) -> nn.Module:
-        """What decodes; heads that only training uses are left out."""
+        """What decodes in the first pass; heads that only training uses are left out."""
         whole: nn.Module = self.model
         return whole
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Encoder, prediction network, joint network with its projection, and the heads."""
+        model = self.model
+        joint = nn.ModuleList([model.encoder_projector, model.joint])
+        own: dict[str, nn.Module] = {
+            "encoder": model.encoder,
+            "prediction": model.decoder,
+            "joint": joint,
+        }
+        heads = ("ctc_head", "hidden_head", "codebook_head", "rescorer")
+        found = {name: getattr(self, name) for name in heads}
+        return own | {name: head for name, head in found.items() if head is not None}
+
+    def grow(self, settings: Any) -> None:
+        """Add a rescorer, if it is asked for."""
+        asked: DecoderSettings | None = getattr(settings, "rescorer", None)
+        if self.rescorer is None and asked is not None:
+            config = self.model.config
+            width = config.encoder_config.hidden_size
+            self.rescorer = AttentionDecoder(config.vocab_size, width, asked)
 
     @property
     def frame_shift(self) -> float:
@@ -130,6 +156,7 @@ class TransducerStudent(Student):
             decoder_BUJ = self.predict(batch.labels_BU)
             heads = (self.hidden_head, self.codebook_head)
             vectors, codes = (None if h is None else h(heard.hidden_BTD).float() for h in heads)
+            spelt = self._spell(heard, batch.labels_BU)
         return replace(
             heard,
             decoder_BUJ=decoder_BUJ,
@@ -137,11 +164,19 @@ class TransducerStudent(Student):
             vectors_BTD=vectors,
             codes_BTQE=codes if codes is None else codes.unflatten(-1, (-1, ENTRIES)),
             predict=low(self.predict),
+            attention_logits_BUV=spelt,
         )
 
     def hear(self, audio_BN: Tensor, lengths_B: Tensor) -> StudentOutput:
         """What the encoder makes of samples; no labels are read."""
         return self._hear(*self.features(audio_BN, lengths_B))
+
+    def _spell(self, heard: StudentOutput, labels_BU: Tensor) -> Tensor | None:
+        """The rescorer's logits, (B, U+1, V)."""
+        if self.rescorer is None:
+            return None
+        logits_BUV: Tensor = self.rescorer(labels_BU, heard.hidden_BTD, heard.frames_B)
+        return logits_BUV.float()
 
     def _hear(self, features_BFM: Tensor, mask_BF: Tensor) -> StudentOutput:
         hidden_BTD, encoder_BTJ, frames_B = self.encode(features_BFM, mask_BF)
@@ -167,6 +202,7 @@ class TransducerStudent(Student):
         parts = read_transducer(directory)
         student = cls(parts.model, parts.extractor, parts.tokenizer, **parts.heads)
         parts.fill(student)
+        student.rescorer = parts.rescorer
         return student
 
     @classmethod
@@ -187,6 +223,7 @@ def build_transducer(settings: StudentSettings, tokenizer: Tokenizer) -> Transdu
         ctc_head=settings.ctc_head,
         hidden_head=settings.hidden_head,
         codebook_head=settings.codebook_head,
+        rescorer=settings.rescorer,
     )
 
 

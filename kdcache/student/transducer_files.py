@@ -3,6 +3,7 @@
 config.json  model.safetensors  preprocessor_config.json  <tokenizer files>
 ctc_head.safetensors            only where there is an auxiliary CTC head
 distillation_heads.safetensors  only where it learns from a teacher's hidden states
+rescorer.safetensors            only where there is an attention decoder for a second pass
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from transformers.models.parakeet import ParakeetFeatureExtractor
 from kdcache.codec.codebooks import ENTRIES
 from kdcache.corpus.tokenizer import load_tokenizer
 from kdcache.errors import TokenizerError
+from kdcache.network.decoder_files import RESCORER, load_decoder, save_decoder
 from kdcache.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from kdcache.corpus.tokenizer import Tokenizer
+    from kdcache.network.attention_decoder import AttentionDecoder
     from kdcache.student.transducer import TransducerStudent
 
 CTC_HEAD = "ctc_head.safetensors"
@@ -47,6 +50,8 @@ def write_transducer(student: TransducerStudent, path: Path) -> None:
             for key, value in head.state_dict().items()
         }
         save_file(weights, path / DISTILLATION_HEADS)
+    if student.rescorer is not None:
+        save_decoder(student.rescorer, path / RESCORER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class TransducerParts:
         model, extractor, tokenizer, heads: what a ``TransducerStudent`` is made with.
         ctc: weights of its CTC head, if any.
         distillation: weights of its other heads, by ``head.weight`` and ``head.bias``.
+        rescorer: the decoder of its second pass, if any.
     """
 
     model: ParakeetForRNNT
@@ -65,6 +71,7 @@ class TransducerParts:
     heads: dict[str, Any]
     ctc: dict[str, Tensor] | None
     distillation: dict[str, Tensor]
+    rescorer: AttentionDecoder | None
 
     def fill(self, student: TransducerStudent) -> None:
         """Put the heads' weights where they belong."""
@@ -80,6 +87,7 @@ def read_transducer(path: Path) -> TransducerParts:
 
     Raises:
         TokenizerError: the tokenizer's size is not the model's.
+        InputError: the rescorer is not the model's.
     """
     with quiet_transformers():
         model = ParakeetForRNNT.from_pretrained(path, local_files_only=True, use_safetensors=True)
@@ -99,7 +107,12 @@ def read_transducer(path: Path) -> TransducerParts:
         "codebook_head": widths.get("codebooks", 0) // ENTRIES,
     }
     ctc = load_file(head) if head.is_file() else None
-    return TransducerParts(model, extractor, tokenizer, heads, ctc, weights)
+    rescorer = None
+    if (path / RESCORER).is_file():
+        config = model.config
+        sizes = (config.vocab_size, config.encoder_config.hidden_size)
+        rescorer = load_decoder(path / RESCORER, *sizes)
+    return TransducerParts(model, extractor, tokenizer, heads, ctc, weights, rescorer)
 
 
 def _distillation_heads(student: TransducerStudent) -> dict[str, nn.Linear]:

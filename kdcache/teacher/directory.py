@@ -5,6 +5,7 @@
     preprocessor_config.json                    the feature extractor (or processor_config.json)
     generation_config.json                      how decoding starts, where there is one
     ctc_head.safetensors                        an auxiliary CTC head, where there is one
+    rescorer.safetensors                        a second pass's decoder, where there is one
     <tokenizer files>
 
 Weights come from safetensors only: a pickle can run code, so it is refused, not converted.
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kdcache.errors import TeacherError
+from kdcache.network.decoder_files import RESCORER
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -50,6 +52,12 @@ class TeacherDirectory:
         """Weights of the auxiliary CTC head, or ``None``."""
         head = self.path / CTC_HEAD
         return head if head.is_file() else None
+
+    @property
+    def rescorer(self) -> Path | None:
+        """Weights of the attention decoder of a second pass, or ``None``."""
+        rescorer = self.path / RESCORER
+        return rescorer if rescorer.is_file() else None
 
     @property
     def settings_files(self) -> tuple[Path, ...]:

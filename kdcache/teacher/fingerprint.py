@@ -43,8 +43,8 @@ def teacher_fingerprint(
         adapter: name and version of the adapter, such as ``transducer-1``.
         dtype: of its weights and activations.
     """
-    head = (directory.ctc_head,) if directory.ctc_head else ()
-    files = (*directory.weights, *directory.settings_files, *head)
+    heads = [head for head in (directory.ctc_head, directory.rescorer) if head is not None]
+    files = (*directory.weights, *directory.settings_files, *heads)
     return fingerprint_of(
         {
             "files": {file.name: file_digest(file) for file in files},

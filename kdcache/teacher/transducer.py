@@ -6,7 +6,9 @@ prediction network states, and the joint network makes rows of logits on demand.
 The joint network adds the two and applies a non-linearity before its output layer, so there
 are no encoder logits of its own. A directory that holds an auxiliary CTC head over the
 encoder's last hidden states (``ctc_head.safetensors``: ``weight`` (V, D), ``bias`` (V,), the
-same classes and blank as the lattice) offers ``encoder_logits`` from it.
+same classes and blank as the lattice) offers ``encoder_logits`` from it. One that holds the
+attention decoder of a second pass (``rescorer.safetensors``, see ``kdcache.network``) offers
+``decoder_logits``: of each label and of the end, whose class is the last.
 
 Shapes: B batch, F feature frames, M mel bands, T encoder frames, U labels, J joint width, D
 hidden size, V vocabulary with blank, N sequences.
@@ -23,7 +25,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.nn.utils.rnn import pad_sequence
 
-from kdcache.errors import TeacherError
+from kdcache.errors import InputError, TeacherError
+from kdcache.network.decoder_files import load_decoder
 from kdcache.teacher.parakeet import ParakeetTeacher
 from kdcache.teacher.protocol import LatticeLogits, TeacherOutput
 from kdcache.types import TeacherKind
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from kdcache.network.attention_decoder import AttentionDecoder
     from kdcache.teacher.directory import TeacherDirectory
 
 
@@ -49,6 +53,10 @@ class TransducerTeacher(ParakeetTeacher):
         if head is not None:
             head = (head[0].to(self.device, self.dtype), head[1].to(self.device, self.dtype))
         self._head = head
+        rescorer = read_rescorer(files.rescorer, shape) if files.rescorer else None
+        if rescorer is not None:
+            rescorer = rescorer.to(self.device, self.dtype).requires_grad_(False)
+        self._rescorer = rescorer
         self.predictor = LstmPredictor(self.model.decoder, self.start_id)
 
     @property
@@ -67,9 +75,10 @@ class TransducerTeacher(ParakeetTeacher):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Encoder logits only with an auxiliary head."""
-        own = ("features", "hidden", "lattice")
-        return ("encoder_logits", *own) if self._head is not None else own
+        """Encoder logits only with an auxiliary head, decoder logits only with a rescorer."""
+        first = ("decoder_logits",) if self._rescorer is not None else ()
+        heads = (*first, "encoder_logits") if self._head is not None else first
+        return (*heads, "features", "hidden", "lattice")
 
     def _forward(
         self, audio: list[np.ndarray], tokens: list[tuple[int, ...]]
@@ -77,6 +86,7 @@ class TransducerTeacher(ParakeetTeacher):
         features_BFM, mask_BF = self.features(audio)
         encoded = self.model.get_audio_features(features_BFM.to(self.dtype), attention_mask=mask_BF)
         states_BUJ = self.predict(tokens)
+        spelt_BUV = self._spell(encoded, tokens)
         frames_B = encoded.attention_mask.sum(-1).tolist()
         outputs = []
         for row, (frames, labels) in enumerate(zip(frames_B, tokens, strict=True)):
@@ -95,6 +105,10 @@ class TransducerTeacher(ParakeetTeacher):
                     hidden_TD=hidden_TD,
                     frame_logits_TV=linear(hidden_TD, *self._head) if self._head else None,
                     lattice=lattice,
+                    token_logits_UV=None
+                    if spelt_BUV is None
+                    else spelt_BUV[row, : len(labels) + 1],
+                    end=None if self._rescorer is None else self._rescorer.end,
                     features_FM=features_BFM[row, : int(mask_BF[row].sum())],
                 )
             )
@@ -109,6 +123,16 @@ class TransducerTeacher(ParakeetTeacher):
         ids_BU = pad_sequence(rows, batch_first=True, padding_value=self.start_id)
         states_BUJ: Tensor = self.model.decoder(ids_BU.to(self.device))
         return states_BUJ
+
+    def _spell(self, encoded: Any, tokens: list[tuple[int, ...]]) -> Tensor | None:
+        """The second pass's logits of labels and end, (B, U+1, V); causal as the network above."""
+        if self._rescorer is None:
+            return None
+        rows = [torch.tensor(labels, dtype=torch.long, device=self.device) for labels in tokens]
+        labels_BU = pad_sequence(rows, batch_first=True)
+        frames_B = encoded.attention_mask.sum(-1)
+        logits_BUV: Tensor = self._rescorer(labels_BU, encoded.last_hidden_state, frames_B)
+        return logits_BUV
 
     def joint(self, encoder: Tensor, decoder: Tensor) -> Tensor:
         """Logits of nodes, from broadcastable encoder frames and prediction states."""
@@ -152,6 +176,18 @@ class LstmPredictor:
         output_N1J, state = self._network.lstm(embedded_N1J, state)
         output_NJ: Tensor = self._network.decoder_projector(output_N1J[:, 0])
         return output_NJ, tuple(s.transpose(0, 1) for s in state or ())
+
+
+def read_rescorer(path: Path, shape: tuple[int, int]) -> AttentionDecoder:
+    """The attention decoder of a second pass, for V classes and an encoder D wide.
+
+    Raises:
+        TeacherError: the file is not such a decoder.
+    """
+    try:
+        return load_decoder(path, *shape)
+    except InputError as error:
+        raise TeacherError(error.message) from error
 
 
 def read_ctc_head(path: Path, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,9 @@ from transformers import (
 from transformers.models.parakeet import ParakeetFeatureExtractor
 
 from kdcache.corpus.tokenizer import train_sentencepiece
+from kdcache.network.attention_decoder import AttentionDecoder
+from kdcache.network.decoder_files import RESCORER, save_decoder
+from kdcache.network.decoder_settings import DecoderSettings
 from kdcache.quiet import quiet_transformers
 from kdcache.teacher.directory import CTC_HEAD
 
@@ -49,6 +52,7 @@ def save_small_transducer(
     layers: int = 1,
     seed: int = 0,
     ctc_head: bool = False,
+    rescorer: bool = False,
 ) -> Path:
     """A ``ParakeetForRNNT``, subsampling 4, blank last.
 
@@ -59,6 +63,7 @@ def save_small_transducer(
         layers: of the encoder.
         seed: of the weights.
         ctc_head: whether to add an auxiliary CTC head.
+        rescorer: whether to add the attention decoder of a second pass.
     """
     tokenizer = _tokenizer(tokens)
     blank = tokenizer.vocab_size
@@ -78,6 +83,10 @@ def save_small_transducer(
         weight = torch.randn(blank + 1, hidden, generator=generator)
         bias = torch.randn(blank + 1, generator=generator)
         save_file({"weight": weight, "bias": bias}, path / CTC_HEAD)
+    if rescorer:
+        sizes = DecoderSettings(width=16, layers=1, heads=2, dropout=0)
+        decoder = _random(lambda: AttentionDecoder(blank + 1, hidden, sizes), seed)
+        save_decoder(decoder, path / RESCORER)
     return path
 
 

@@ -26,6 +26,7 @@ from kdcache.train.checkpoint import (
     save_finished,
 )
 from kdcache.train.data import SAMPLE_RATE, load_data
+from kdcache.train.freeze import Frozen
 from kdcache.train.metrics import save_shuffle
 from kdcache.train.objective import loss_terms, weighted_sum
 from kdcache.train.optim import build_optimizer, learning_rate, set_learning_rate
@@ -77,7 +78,9 @@ class Trainer:
             build_student(settings.student, tokenizer) if start is None else load_student(start)
         )
         _check_spelling(student, tokenizer)
+        student.grow(settings.student)
         self.student = student.to(world.device)
+        self._frozen = Frozen(self.student, settings.freeze)
         self._statistics = RunningStatistics(self.student, world)
         self._weights = settings.loss
         clocks = (self.stream.source.frame_shift, student.frame_shift)
@@ -125,7 +128,7 @@ class Trainer:
             save_shuffle(self._out, window, quality)
 
     def _train_step(self, step: Step) -> None:
-        self.student.train()
+        self._frozen.train_the_rest()
         self._weights = self._settings.loss.at(self.step)
         rate = learning_rate(self.step, self._settings.optim)
         set_learning_rate(self.optimizer, rate)

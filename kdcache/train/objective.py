@@ -17,6 +17,7 @@ import torch
 from kdcache.errors import KdcacheError
 from kdcache.train.alignment import SIDE_BY_SIDE, Alignment
 from kdcache.train.terms import (
+    attention_terms,
     ctc_term,
     encoder_term,
     hidden_terms,
@@ -60,6 +61,8 @@ def loss_terms(
         terms |= hidden_terms(output, batch, weights, alignment)
     if weights.hypotheses:
         terms["hypotheses"] = hypotheses_term(output, batch, blank)
+    if weights.attention or weights.decoder_kl:
+        terms |= attention_terms(output, batch, blank, weights)
     terms = {name: values_B for name, values_B in terms.items() if getattr(weights, name)}
     for name, values_B in terms.items():
         _check_finite(name, values_B, batch.ids)

@@ -23,9 +23,10 @@ def learning_rate(step: int, optim: OptimSettings) -> float:
 
 
 def build_optimizer(student: nn.Module, optim: OptimSettings) -> torch.optim.AdamW:
-    """AdamW; biases, norms and other vectors are not decayed."""
-    decayed = [p for p in student.parameters() if p.ndim >= 2]
-    free = [p for p in student.parameters() if p.ndim < 2]
+    """AdamW of what is trained; biases, norms and other vectors are not decayed."""
+    trained = [p for p in student.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim >= 2]
+    free = [p for p in trained if p.ndim < 2]
     groups = [
         {"params": decayed, "weight_decay": optim.weight_decay},
         {"params": free, "weight_decay": 0.0},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,7 @@ TARGETS = {
     "hidden_codes": "hidden",
     "full_sum": "full_sum",
     "hypotheses": "hypotheses",
+    "decoder_kl": "decoder_logits",
 }
 """The cached target that a term of the loss is made of, by the term's name."""
 
@@ -116,6 +117,21 @@ class LossSettings(Settings):
     """RNN-T loss of the cache's ``hypotheses``, each weighted by its probability among them, nats
     per utterance. A lattice of each is computed in both directions, one after the other."""
 
+    attention: float = Field(default=0.0, ge=0)
+    """Cross-entropy of the attention decoder, nats summed over an utterance's labels and its
+    end."""
+
+    decoder_kl: float = Field(default=0.0, ge=0)
+    """KL from the cache's ``decoder_logits`` to the attention decoder, nats summed over an
+    utterance's labels and its end."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """The share of each token that ``attention`` spreads evenly over all classes."""
+
+    decoder_end: int | None = Field(default=None, ge=0)
+    """Class id by which the teacher of ``decoder_logits`` says that nothing follows, where it is
+    not the student's own, which is blank's: of Whisper its end of text."""
+
     rnnt_in_band: bool = False
     """Confine the RNN-T loss to alignments within the band of the cached ``lattice``, where that
     is banded and ``lattice_kl`` is not 0. The joint network is then evaluated at the band's nodes
@@ -128,6 +144,9 @@ class LossSettings(Settings):
 
     ramps: dict[str, Ramp] = Field(default={})
     """By term, how its weight is reached, for example ``{lattice_kl: {steps: 500}}``."""
+
+    OPTIONS: ClassVar[tuple[str, ...]] = ("label_smoothing",)
+    """Settings that are numbers, and no weights."""
 
     @model_validator(mode="after")
     def _ramps_are_of_terms(self) -> LossSettings:
@@ -150,8 +169,9 @@ class LossSettings(Settings):
         return self.model_copy(update=reached) if reached else self
 
     def _all(self) -> dict[str, float]:
-        """The weight of every term: those settings that are numbers."""
-        return {name: value for name, value in self if isinstance(value, float)}
+        """The weight of every term: those settings that are numbers, but for options."""
+        floats = {name: value for name, value in self if isinstance(value, float)}
+        return {name: value for name, value in floats.items() if name not in self.OPTIONS}
 
 
 class OptimSettings(Settings):
@@ -190,6 +210,11 @@ class TrainSettings(Settings):
 
     init: ConfigPath | None = None
     """Start from the weights of this trained student instead of random ones."""
+
+    freeze: list[str] = Field(default=[])
+    """Parts of the student that are left as ``init`` has them, by name: of a transducer
+    ``encoder``, ``prediction``, ``joint`` and its heads. They are in evaluation mode: no dropout,
+    and the statistics of batch norms stay."""
 
     loss: LossSettings = LossSettings()
     """What is minimised."""
@@ -264,6 +289,8 @@ class TrainSettings(Settings):
             raise ValueError(f"should have the lowest ratio of noise first, got {self.noise}")
         for term in self.loss.weights():
             _check_learns(self.student, term)
+        for part in self.freeze:
+            _check_part(self.student, part)
         if self.targets() and self.data.cache is None:
             asked = " or ".join(f"loss.{name}" for name in self.loss.weights() if name in TARGETS)
             raise ValueError(f"should have data.cache for {asked}")
@@ -303,6 +330,14 @@ class TrainSettings(Settings):
         return tuple(dict.fromkeys(target for name, target in TARGETS.items() if name in weights))
 
 
+def _check_part(student: AnyStudentSettings, part: str) -> None:
+    """Refuse to freeze what students of its kind do not have."""
+    parts: tuple[str, ...] = getattr(student, "PARTS", ())
+    if part not in parts:
+        known = f"of {', '.join(parts)}" if parts else f"empty for kind {student.kind}"
+        raise ValueError(f"should have freeze {known}, got {part!r}.{did_you_mean(part, parts)}")
+
+
 def _check_learns(student: AnyStudentSettings, term: str) -> None:
     """Refuse a term of the loss that the student has nothing for."""
     if term not in student.TERMS:
@@ -312,5 +347,6 @@ def _check_learns(student: AnyStudentSettings, term: str) -> None:
         )
     needed = student.TERMS[term]
     if needed and not getattr(student, needed):
-        value = "true" if isinstance(getattr(student, needed), bool) else "<number>"
+        unset = {bool: "true", int: "<number>"}
+        value = unset.get(type(getattr(student, needed)), "<settings>")
         raise ValueError(f"should have student.{needed}: {value} for loss.{term}")

@@ -31,7 +31,8 @@ class RunningStatistics:
 
     Args:
         network: in training mode while a step lasts. Batch norms that average over all that they
-            have ever seen (``momentum=None``) are left to torch.
+            have ever seen (``momentum=None``) are left to torch, and those whose weights are
+            frozen are left alone: they are in evaluation mode.
         world: who else has micro-batches of a step.
     """
 
@@ -43,6 +44,7 @@ class RunningStatistics:
             if isinstance(layer, _BatchNorm)
             and layer.running_mean is not None
             and layer.momentum is not None
+            and all(weight.requires_grad for weight in layer.parameters())
         ]
         self._forget()
 

@@ -11,6 +11,7 @@ Teacher and student need not have the same frames: see ``kdcache.loss.pairs``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +28,8 @@ from kdcache.loss import (
     aligned_vector_mse,
     full_sum_distance,
     hypotheses_nll,
+    posterior_kl,
+    token_cross_entropy,
 )
 from kdcache.loss.alignments import alignment_kl_at_nodes, best_path_kl_at_nodes
 from kdcache.loss.lattice import kl_at_nodes, rnnt_and_classes
@@ -139,6 +142,32 @@ def hidden_terms(
     return terms
 
 
+def attention_terms(
+    output: StudentOutput, batch: Batch, blank: int, weights: LossSettings
+) -> dict[str, Tensor]:
+    """What the attention decoder learns from: the transcript, and the teacher's decoder."""
+    logits_BUV = _head(output.attention_logits_BUV, "attention")
+    terms = {}
+    if weights.attention:
+        terms["attention"] = token_cross_entropy(
+            logits_BUV,
+            batch.labels_BU,
+            batch.label_lengths_B,
+            blank,
+            weights.label_smoothing,
+            reduction="none",
+        )
+    if weights.decoder_kl:
+        target = batch.targets["decoder_logits"]
+        assert isinstance(target, PosteriorBatch)
+        _check_labels(batch.ids, target.lengths_B - 1, batch.label_lengths_B)
+        if weights.decoder_end is not None:
+            own = target.ids_BNK == weights.decoder_end
+            target = replace(target, ids_BNK=target.ids_BNK.masked_fill(own, blank))
+        terms["decoder_kl"] = posterior_kl(logits_BUV, target, reduction="none", rest=weights.rest)
+    return terms
+
+
 def _lattice_terms(
     output: StudentOutput, batch: Batch, blank: int, weights: LossSettings, alignment: Alignment
 ) -> dict[str, Tensor]:
@@ -162,7 +191,11 @@ def _lattice_terms(
     return terms
 
 
-_HEADS = {"hidden_mse": "hidden_head", "hidden_codes": "codebook_head"}
+_HEADS = {
+    "hidden_mse": "hidden_head",
+    "hidden_codes": "codebook_head",
+    "attention": "attention decoder",
+}
 
 
 def _head(given: Tensor | None, term: str) -> Tensor:

@@ -31,6 +31,14 @@ class TestTransducerWithCtcHead(TeacherContract):
         return load_teacher(path)
 
 
+class TestTwoPass(TeacherContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def teacher(cls, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+        path = save_small_transducer(tmp_path_factory.mktemp("t"), TEXTS, rescorer=True)
+        return load_teacher(path)
+
+
 class TestParakeetCtc(TeacherContract):
     @pytest.fixture(scope="class")
     @classmethod
