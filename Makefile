@@ -53,10 +53,12 @@ test-faults: $(DEV) ## kill driver, actors or a node in 100 runs (RUNS); none ma
 bench: $(DEV) ## the benchmarks; their rows land in build/benchmarks.json
 	@set -e; for script in tests/benchmarks/bench_*.py tests/benchmarks/rate_distortion.py; do echo "$$script"; $(BIN)/python $$script; done
 
-bench-teacher: $(DEV) ## train a small teacher on real speech for the benchmarks (an hour)
+bench-teacher: $(DEV) ## train small teachers on real speech for the benchmarks (an hour)
 	@test -d build/demo-real/teacher/student || $(MAKE) demo-real
 	$(BIN)/python tests/benchmarks/real_teacher.py
+	$(BIN)/python tests/benchmarks/real_teacher.py --out build/half --ctc-steps 1400 --joint-steps 0
 	$(BIN)/python tests/benchmarks/real_posteriors.py
+	$(BIN)/python tests/benchmarks/real_posteriors.py --room build/half --student subwords-ctc/student
 
 docs: $(DEV) ## write docs/cli.md anew from the commands' help
 	@mkdir -p build

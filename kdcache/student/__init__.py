@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdcache.student.base import Student
+    from kdcache.student.from_ctc import begin_from_ctc
     from kdcache.student.output import StudentOutput
     from kdcache.student.registry import build_student, load_student, save_student
     from kdcache.student.settings import AnyStudentSettings, StudentSettings
@@ -21,6 +22,7 @@ _HOMES = {
     "StudentOutput": "output",
     "StudentSettings": "settings",
     "TransducerStudent": "transducer",
+    "begin_from_ctc": "from_ctc",
     "build_student": "registry",
     "load_student": "registry",
     "save_student": "registry",
@@ -32,6 +34,7 @@ __all__ = [
     "StudentOutput",
     "StudentSettings",
     "TransducerStudent",
+    "begin_from_ctc",
     "build_student",
     "load_student",
     "save_student",

@@ -42,12 +42,12 @@ class Lattices(NamedTuple):
     seconds: float
 
 
-def simulate(utterances: int, seed: int = 1) -> Lattices:
-    """Of 15 s each."""
+def simulate(utterances: int, seed: int = 1, frames: int = FRAMES) -> Lattices:
+    """Of 15 s each, if not told otherwise."""
     rng = np.random.default_rng(seed)
-    pairs = [_utterance(rng) for _ in range(utterances)]
+    pairs = [_utterance(rng, frames) for _ in range(utterances)]
     bands, whole = zip(*pairs, strict=True)
-    seconds = utterances * FRAMES * FRAME_SECONDS
+    seconds = utterances * frames * FRAME_SECONDS
     return Lattices("simulated", bands, whole, seconds)
 
 
@@ -73,23 +73,23 @@ def of_teacher(directory: Path, manifest: Path, utterances: int) -> Lattices:
     return Lattices(name, bands, whole, seconds)
 
 
-def _utterance(rng: np.random.Generator) -> tuple[LatticeRecord, LatticeRecord]:
+def _utterance(rng: np.random.Generator, frames: int) -> tuple[LatticeRecord, LatticeRecord]:
     """The band and the whole lattice."""
-    due_U = np.cumsum(2 + rng.poisson(3.5, FRAMES))
-    due_U = due_U[due_U < FRAMES - 3]
+    due_U = np.cumsum(2 + rng.poisson(3.5, frames))
+    due_U = due_U[due_U < frames - 3]
     columns = len(due_U) + 1
-    frames_T1 = np.arange(FRAMES)[:, None]
-    label_TU = (1.6 * (frames_T1 - np.append(due_U, FRAMES))).clip(-9, 7)
-    at_T1 = np.searchsorted(due_U, np.arange(FRAMES))[:, None]
+    frames_T1 = np.arange(frames)[:, None]
+    label_TU = (1.6 * (frames_T1 - np.append(due_U, frames))).clip(-9, 7)
+    at_T1 = np.searchsorted(due_U, np.arange(frames))[:, None]
     rest_TU = -4.5 + 0.5 * np.abs(np.arange(columns) - at_T1)
     logits_TUC = np.stack([np.zeros(label_TU.shape), label_TU, rest_TU], axis=-1)
-    logits_TUC[..., 1:] += _noise(rng, (FRAMES, columns, 2))
+    logits_TUC[..., 1:] += _noise(rng, (frames, columns, 2))
     logits_TUC[:, -1, 1] = -np.inf
     logp_TUC = logits_TUC - np.log(np.exp(logits_TUC).sum(-1, keepdims=True))
     starts_T = (at_T1[:, 0] - WIDTH // 2).clip(0, columns - WIDTH).astype(np.int32)
     columns_TS = starts_T[:, None] + np.arange(WIDTH)
     logp_TUC = logp_TUC.astype(np.float32)
-    none = np.empty((FRAMES, columns, 0), np.int32)
+    none = np.empty((frames, columns, 0), np.int32)
     band = LatticeRecord(logp_TUC[frames_T1, columns_TS], none[:, :WIDTH], starts_T)
     return band, LatticeRecord(logp_TUC, none)
 

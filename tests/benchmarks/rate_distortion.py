@@ -46,7 +46,11 @@ GOAL = 1e-3
 REPEATS = 7
 FRAMES_A_SECOND = 25
 OURS = "kdcache"
-REAL = tuple(Path("build/real") / f"{name}.npz" for name in ("held-out", "heard"))
+REAL = tuple(
+    Path("build") / room / f"{name}.npz"
+    for room in ("real", "half")
+    for name in ("held-out", "heard")
+)
 
 
 @dataclass(frozen=True)
@@ -277,12 +281,11 @@ def parse_args() -> argparse.Namespace:
 
 def sets(args: argparse.Namespace) -> Iterator[Posteriors]:
     """Real ones first; rows of the first set have no suffix."""
-    suffix = ""
     for path in args.posteriors:
         logp = load(path)
-        half = len(logp) // 2
-        yield Posteriors(f"real ({path.stem})", suffix, logp[: max(1, half)], logp[half:])
-        suffix = f".{path.stem}"
+        half, name = len(logp) // 2, f"{path.parent.name}.{path.stem}"
+        suffix = "" if path == args.posteriors[0] else f".{name}"
+        yield Posteriors(f"real ({name})", suffix, logp[: max(1, half)], logp[half:])
     if not args.posteriors:
         print("no posteriors of a real teacher (make bench-teacher): simulated ones only")
     for vocabulary in args.vocab:

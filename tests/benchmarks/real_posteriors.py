@@ -1,6 +1,7 @@
 """What the teacher of ``real_teacher`` says of speech that it learnt from, and of other speech.
 
     python tests/benchmarks/real_posteriors.py     build/real/{held-out,heard}.npz, teacher.json
+    python tests/benchmarks/real_posteriors.py --room build/half --student subwords-ctc/student
 
 An npz file holds the log-probabilities of the CTC head, float32 (T, V), an array an utterance, as
 ``rate_distortion.py --posteriors`` reads them: ``held-out`` of speakers that the teacher never
@@ -53,7 +54,7 @@ class Quality:
         blank: share of the frames of which blank is the likeliest class.
         ctc: loss, nats a label.
         ctc_wer: of the CTC head's best path.
-        wer: of the transducer, decoded greedily.
+        wer: of the transducer, decoded greedily; ``None`` where it was never trained.
     """
 
     utterances: int
@@ -62,7 +63,7 @@ class Quality:
     blank: float
     ctc: float
     ctc_wer: float
-    wer: float
+    wer: float | None
 
 
 def pick(room: Path, splits: Sequence[str], count: int) -> list[Utterance]:
@@ -87,9 +88,9 @@ def ask(
             yield from zip(part, teacher.forward(audio, tokens), strict=True)
 
 
-def quality(room: Path, asked: Sequence[tuple[Utterance, TeacherOutput]]) -> Quality:
+def quality(student_at: Path, asked: Sequence[tuple[Utterance, TeacherOutput]]) -> Quality:
     """Its losses and word error rates."""
-    student = load_student(room / STUDENT)
+    student = load_student(student_at)
     blank, logp, texts = student.blank, [], []
     loss = labels = 0.0
     for _, output in asked:
@@ -107,16 +108,17 @@ def quality(room: Path, asked: Sequence[tuple[Utterance, TeacherOutput]]) -> Qua
         texts.append(student.tokenizer.decode([i for i in best if i != blank]))
         logp.append(logp_TV.numpy())
     utterances = [utterance for utterance, _ in asked]
-    decoded = score_student(student, utterances)
+    transducer = student_at.match(STUDENT)
+    decoded = score_student(student, utterances) if transducer else None
     references = [utterance.text for utterance in utterances]
     return Quality(
         utterances=len(utterances),
-        hours=round(decoded.hours, 3),
+        hours=round(sum(u.duration for u in utterances) / 3600, 3),
         entropy=entropy(logp),
         blank=float(np.mean(np.concatenate([x.argmax(-1) for x in logp]) == blank)),
         ctc=loss / labels,
         ctc_wer=word_error_rate(references, texts).wer,
-        wer=decoded.wer.wer,
+        wer=None if decoded is None else decoded.wer.wer,
     )
 
 
@@ -133,6 +135,7 @@ def parse_args() -> argparse.Namespace:
     """How much; the defaults take a minute or two."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--room", type=Path, default=ROOM, help="where real_teacher.py made it")
+    parser.add_argument("--student", default=STUDENT, help="which of the students there")
     parser.add_argument("--utterances", type=int, default=80, help="of each set")
     return parser.parse_args()
 
@@ -141,12 +144,12 @@ def main() -> None:
     """Write the sets and what the teacher is worth."""
     args = parse_args()
     torch.set_num_threads(1)
-    teacher = load_teacher(args.room / STUDENT)
+    teacher = load_teacher(args.room / args.student)
     found: dict[str, object] = {}
     for name, splits in SETS.items():
         asked = list(ask(teacher, pick(args.room, splits, args.utterances)))
         save(args.room / f"{name}.npz", asked)
-        found[name] = asdict(quality(args.room, asked))
+        found[name] = asdict(quality(args.room / args.student, asked))
         print(name, json.dumps(found[name]), flush=True)
     found["frames_a_second"] = 1 / teacher.spec.frame_shift
     (args.room / "teacher.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -9,8 +9,9 @@ S3 server on this machine counts requests. The rest is multiplication. Prices ar
 Utterances are 12 s long with 4.2 labels a second. Encoder posteriors are simulated
 (``peaky_posteriors``, V = 1000), and so 25 frames a second; at 12.5 the half of the frames where
 blank is least likely is kept, so that no label is lost: rather more than a teacher of that rate
-takes. Lattices take a byte a class with codec ``log8``, whatever they say, and are random; so are
-hidden states. Audio is speech from FLAC files, where a folder of them is given or found. It
+takes. Lattices are simulated as well (``peaky_lattices``); at 12.5 frames a second they are every
+second frame of these. Hidden states are random, since they take a byte a value whatever they are.
+Audio is speech from FLAC files, where a folder of them is given or found. It
 reports tables in Markdown and asserts nothing.
 
 Shapes: T frames, U labels, V vocabulary, S columns of a frame's window, D hidden size.
@@ -19,6 +20,7 @@ Shapes: T frames, U labels, V vocabulary, S columns of a frame's window, D hidde
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import platform
 import tempfile
@@ -28,6 +30,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peaky_lattices import WIDTH, Lattices
+from peaky_lattices import simulate as simulate_lattices
 from peaky_posteriors import FRAMES, simulate
 from scale_requests import count_requests
 from scale_tables import Measured, Prices, print_tables
@@ -38,11 +42,11 @@ from kdcache.corpus.audio import to_int16
 from kdcache.store import CacheSpec, PackedUtterance, compact, create_or_open
 from kdcache.target import make_target
 from kdcache.teacher.protocol import TeacherOutput
-from kdcache.testing.records import random_lattice, random_vector
+from kdcache.testing.records import random_vector
 from kdcache.testing.samples import TOKENIZER_FILES, sample_spec
 from kdcache.types import AudioRef, TargetSpec, Utterance
 
-SECONDS, LABELS, VOCABULARY, WIDTH, HIDDEN = 12, 50, 1000, 5, 512
+SECONDS, LABELS, VOCABULARY, HIDDEN = 12, 50, 1000, 512
 RATE, SIMULATED_RATE = 16_000, 25
 SIMULATED = 20
 """Utterances; others are these, turned by some frames."""
@@ -50,7 +54,9 @@ LAYOUTS = ("zarr", "webdataset")
 MEASURES = ("kl_mean", "kl_max", "kl_full_mean", "kl_full_max")
 
 LATTICE = TargetSpec("lattice", "lattice", "lattice", {"top_k": 0}, {"name": "log8"})
+LATTICE_ROOT = replace(LATTICE, codec={"name": "root"})
 BAND = replace(LATTICE, settings={"top_k": 0, "width": WIDTH})
+BAND_ROOT = replace(BAND, codec={"name": "root"})
 ENCODER = TargetSpec(
     "encoder_logits", "encoder_logits", "posterior", {"min_p": 5e-5}, {"name": "root"}
 )
@@ -67,12 +73,14 @@ class Recipe:
 
 
 RECIPES = (
-    Recipe("`lattice`, whole", (LATTICE,)),
-    Recipe("`lattice`, band of 5", (BAND,)),
+    Recipe("`lattice`, whole, `log8`", (LATTICE,)),
+    Recipe("`lattice`, whole, `root`", (LATTICE_ROOT,)),
+    Recipe("`lattice`, band of 5, `log8`", (BAND,)),
+    Recipe("`lattice`, band of 5, `root`", (BAND_ROOT,)),
     Recipe("`encoder_logits`, `min_p` 5e-5", (ENCODER,)),
     Recipe("`hidden`, int8, D = 512", (VECTORS,)),
-    Recipe("band and `encoder_logits`", (BAND, ENCODER)),
-    Recipe("the same with audio in FLAC", (BAND, ENCODER), "flac"),
+    Recipe("band in `root` and `encoder_logits`", (BAND_ROOT, ENCODER)),
+    Recipe("the same with audio in FLAC", (BAND_ROOT, ENCODER), "flac"),
 )
 
 
@@ -94,11 +102,24 @@ def columns_of(
         return [made.reduce(output_of(x), codec).columns for x in turned]
     if target.kind == "hidden":
         return [codec.encode(random_vector(rng, length, HIDDEN)) for _ in range(count)]
-    if "width" not in target.settings:
-        return [codec.encode(random_lattice(rng, length, LABELS, 0)) for _ in range(count)]
-    starts_T = np.linspace(0, LABELS + 1 - WIDTH, length).round().astype(np.int32)
-    banded = (random_lattice(rng, length, WIDTH - 1, 0) for _ in range(count))
-    return [codec.encode(LatticeRecord(x.logp_TSC, x.ids_TSK, starts_T)) for x in banded]
+    found = lattices(count)
+    records = found.bands if "width" in target.settings else found.whole
+    return [
+        codec.encode(every_second(record) if frames < SIMULATED_RATE else record)
+        for record in records
+    ]
+
+
+@functools.cache
+def lattices(count: int) -> Lattices:
+    """No two the same."""
+    return simulate_lattices(count, frames=SECONDS * SIMULATED_RATE)
+
+
+def every_second(record: LatticeRecord) -> LatticeRecord:
+    """Half of the frames; a band stays one, since it rises by a label or two in them."""
+    starts_T = None if record.starts_T is None else record.starts_T[::2]
+    return LatticeRecord(record.logp_TSC[::2], record.ids_TSK[::2], starts_T)
 
 
 def thinned(logp_TV: np.ndarray, length: int) -> np.ndarray:

@@ -12,8 +12,10 @@ import torch
 import yaml
 
 from kdcache.batch import Batch, PosteriorBatch
-from kdcache.corpus import read_manifest
+from kdcache.corpus import load_tokenizer, read_manifest
 from kdcache.store import create_or_open
+from kdcache.student import build_student, load_student, save_student
+from kdcache.student.settings import StudentSettings
 from kdcache.testing.samples import TOKENIZER_FILES, sample_packed, sample_spec
 from kdcache.train.settings import LossSettings, TrainSettings
 
@@ -51,6 +53,22 @@ def test_the_ramp_is_as_it_says() -> None:
 def test_every_term_of_the_loss_is_described() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", DOCUMENT, re.M)
     assert set(rows) == {name for name, value in LossSettings() if isinstance(value, float)}
+
+
+def test_a_transducer_begins_as_a_ctc_head(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = StudentSettings(
+        hidden=16, layers=1, joint=16, subsampling_channels=4, dropout=0, ctc_head=True
+    )
+    ctc = build_student(sizes, load_tokenizer(tones / "tokenizer"))
+    save_student(ctc, tmp_path / "runs" / "ctc" / "student")
+    monkeypatch.chdir(tmp_path)
+    exec(code("begin_from_ctc"), {})
+    begun = load_student(tmp_path / "runs" / "begun")
+    assert begun.ctc_head is not None
+    assert torch.equal(begun.ctc_head.weight, begun.model.joint.head.weight)
+    assert not torch.equal(ctc.model.joint.head.weight, begun.model.joint.head.weight)
 
 
 def test_views_are_written(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
