@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 KINDS: dict[str, str] = {"transducer": "kdcache.student.transducer:TransducerStudent"}
 """Class of each kind, by the name that settings use."""
 
-MODEL_TYPES: dict[str, str] = {"parakeet_rnnt": "transducer"}
+MODEL_TYPES: dict[str, str] = {
+    "kdcache_additive_rnnt": "transducer",
+    "parakeet_rnnt": "transducer",
+}
 """Kind of what lies in a directory, by the ``model_type`` of its ``config.json``."""
 
 

@@ -49,7 +49,7 @@ def load_data(settings: TrainSettings, world: World) -> tuple[Stream, Tokenizer]
     tokenizer = load_tokenizer(data.tokenizer or cache.tokenizer_dir)
     stream = stream_cache(
         cache,
-        targets=settings.targets(),
+        targets=settings.streamed_targets(),
         corpus=data.corpus,
         sample_rate=SAMPLE_RATE,
         tokenizer=tokenizer,

@@ -144,7 +144,7 @@ def prepare(settings: TrainSettings) -> None:
     stream, tokenizer = load_data(settings, world)
     if settings.validation is not None:
         load_validation(settings, world, tokenizer)
-    if settings.init is None:
+    if settings.init is None and settings.live is None:
         clocks = (stream.source.frame_shift, settings.student.frame_shift)
         alignment_of(settings.align, settings.loss, *clocks)
     settings.out.mkdir(parents=True, exist_ok=True)

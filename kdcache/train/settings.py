@@ -12,6 +12,7 @@ from kdcache.stream.opening import AHEAD_SHARDS, DISK_CACHE_BYTES
 from kdcache.student.prune_settings import PruneSettings
 from kdcache.student.settings import AnyStudentSettings, StudentSettings
 from kdcache.train.align_settings import AlignSettings
+from kdcache.train.live_settings import LiveSettings
 from kdcache.train.ramp import Ramp
 from kdcache.train.validation_settings import ValidationSettings
 
@@ -96,8 +97,12 @@ class LossSettings(Settings):
     those."""
 
     encoder_kl: float = Field(default=0.0, ge=0)
-    """KL from the cache's ``encoder_logits`` to the student's CTC head, nats summed over
-    frames; needs ``student.ctc_head``."""
+    """KL from the cache's ``encoder_logits`` to the student's encoder, nats summed over frames;
+    needs ``student.joint_kind: additive``, whose own logits it has, or ``student.ctc_head``."""
+
+    encoder_temperature: float = Field(default=1.0, gt=0)
+    """τ of ``encoder_kl``: both models' logits are divided by it. Other than 1 it needs all classes
+    of every frame in the cache (``top_k: all``), since a sum at τ cannot be had from that at 1."""
 
     ctc: float = Field(default=0.0, ge=0)
     """CTC loss of the auxiliary head; needs ``student.ctc_head``."""
@@ -145,7 +150,7 @@ class LossSettings(Settings):
     ramps: dict[str, Ramp] = Field(default={})
     """By term, how its weight is reached, for example ``{lattice_kl: {steps: 500}}``."""
 
-    OPTIONS: ClassVar[tuple[str, ...]] = ("label_smoothing",)
+    OPTIONS: ClassVar[tuple[str, ...]] = ("encoder_temperature", "label_smoothing")
     """Settings that are numbers, and no weights."""
 
     @model_validator(mode="after")
@@ -219,6 +224,9 @@ class TrainSettings(Settings):
     loss: LossSettings = LossSettings()
     """What is minimised."""
 
+    live: LiveSettings | None = None
+    """A teacher in the process, in the place of a cache's targets, as a control."""
+
     align: AlignSettings = AlignSettings()
     """Which frames of the teacher and of the student belong together."""
 
@@ -291,9 +299,11 @@ class TrainSettings(Settings):
             _check_learns(self.student, term)
         for part in self.freeze:
             _check_part(self.student, part)
-        if self.targets() and self.data.cache is None:
+        if self.targets() and self.data.cache is None and self.live is None:
             asked = " or ".join(f"loss.{name}" for name in self.loss.weights() if name in TARGETS)
             raise ValueError(f"should have data.cache for {asked}")
+        if self.live is not None and not (self.live.train or self.targets()):
+            raise ValueError(f"should have a term of {', '.join(TARGETS)} for live")
         if self.prune is not None and self.prune.end > self.optim.steps:
             raise ValueError(
                 f"should have prune.end ({self.prune.end}) within optim.steps ({self.optim.steps})"
@@ -324,8 +334,12 @@ class TrainSettings(Settings):
         terms = tuple(self.validated_loss().weights())
         return (*(("loss", *terms) if terms else ()), *(("wer",) if self.validation.decode else ()))
 
+    def streamed_targets(self) -> tuple[str, ...]:
+        """Names of the targets that come from the cache: none where the teacher is live."""
+        return self.targets() if self.live is None else ()
+
     def targets(self) -> tuple[str, ...]:
-        """Names of the cached targets that the loss needs."""
+        """Names of the teacher's targets that the loss needs."""
         weights = self.loss.weights()
         return tuple(dict.fromkeys(target for name, target in TARGETS.items() if name in weights))
 
@@ -346,6 +360,9 @@ def _check_learns(student: AnyStudentSettings, term: str) -> None:
             f"should have loss.{term}: 0, since a student of kind {student.kind} learns from {can}"
         )
     needed = student.TERMS[term]
+    other, serves = getattr(student, "INSTEAD", {}).get(term, ("", None))
+    if other and getattr(student, other) == serves:
+        return
     if needed and not getattr(student, needed):
         unset = {bool: "true", int: "<number>"}
         value = unset.get(type(getattr(student, needed)), "<settings>")
