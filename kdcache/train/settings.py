@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -33,11 +34,26 @@ TARGETS = {
 """The cached target that a term of the loss is made of, by the term's name."""
 
 
+class ReplaySettings(Settings):
+    """A cache that teaches from some step on."""
+
+    cache: ConfigLocation
+    """Its directory or URL."""
+
+    from_step: int = Field(ge=1)
+    """Steps that are done before the first one that reads it."""
+
+
 class DataSettings(Settings):
     """What the student learns from: a cache, or a bare corpus where there is no teacher."""
 
     cache: ConfigLocation | None = None
     """The cache to stream from: its directory or URL."""
+
+    replay: tuple[ReplaySettings, ...] = ()
+    """Caches of the same utterances that take the place of ``cache`` in the course of training,
+    such as ``[{cache: later, from_step: 400}]``: a teacher that was asked at several of its
+    checkpoints teaches as it learnt."""
 
     corpus: ConfigPath | None = None
     """A manifest. With a cache: where its audio is joined from, by utterance id. Without
@@ -75,6 +91,11 @@ class DataSettings(Settings):
     def _something(self) -> DataSettings:
         if self.cache is None and (self.corpus is None or self.tokenizer is None):
             raise ValueError("should have `cache`, or `corpus` and `tokenizer`")
+        steps = [0, *(later.from_step for later in self.replay)]
+        if any(a >= b for a, b in pairwise(steps)):
+            raise ValueError(f"should have replay in order of from_step, got {steps[1:]}")
+        if self.replay and (self.cache is None or self.disk_cache is not None):
+            raise ValueError("should have `cache`, and no `disk_cache`, for `replay`")
         return self
 
 
@@ -302,6 +323,8 @@ class TrainSettings(Settings):
         if self.targets() and self.data.cache is None and self.live is None:
             asked = " or ".join(f"loss.{name}" for name in self.loss.weights() if name in TARGETS)
             raise ValueError(f"should have data.cache for {asked}")
+        if self.live is not None and self.data.replay:
+            raise ValueError("should have no data.replay for live, whose teacher is no cache")
         if self.live is not None and not (self.live.train or self.targets()):
             raise ValueError(f"should have a term of {', '.join(TARGETS)} for live")
         if self.prune is not None and self.prune.end > self.optim.steps:
