@@ -16,6 +16,9 @@ FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
     "sparsity": ("sparsity", lambda value: f"{value:.1%}"),
     "sparse_bytes": ("bytes, sparse", lambda value: f"{value:,.0f}"),
     "real_time_factor": ("real time", lambda value: f"×{value:.4f}"),
+    "entropy_encoder": ("H of frames", lambda value: f"{value:.3f}"),
+    "entropy_joint": ("H of nodes", lambda value: f"{value:.3f}"),
+    "entropy_nodes": ("H of all nodes", lambda value: f"{value:.3f}"),
     "cache_bytes_per_hour": ("cache per hour", lambda value: f"{value / 1e6:.2f} MB"),
 }
 """Heading and form of figures that are known; others are shown with four digits."""

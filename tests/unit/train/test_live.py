@@ -173,7 +173,7 @@ def test_mistakes_are_one_sentence(tones: Path, teacher: Path, tmp_path: Path) -
     (other / "tokenizer.model").unlink()
     from kdcache.corpus import train_sentencepiece
 
-    train_sentencepiece(["lowmidhg wx", "high mid"], 14, "char").save(other)
+    train_sentencepiece(["low mid", "hixh mid"], 14, "char").save(other)
     with pytest.raises(TokenizerError, match="live teacher has another tokenizer"):
         trainer(live={"teacher": other})
 
