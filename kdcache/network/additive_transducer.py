@@ -21,7 +21,7 @@ MODEL_TYPE = "kdcache_additive_rnnt"
 """In ``config.json``, so that nobody reads the weights as those of another network."""
 
 
-class AdditiveTransducerConfig(ParakeetRNNTConfig):
+class AdditiveTransducerConfig(ParakeetRNNTConfig):  # type: ignore[misc]
     """As ParakeetRNNTConfig; ``decoder_hidden_size`` is the width of the LSTM alone."""
 
     model_type = MODEL_TYPE
@@ -35,7 +35,7 @@ class AdditiveJoint(nn.Module):
         return encoder_hidden_states + decoder_hidden_states
 
 
-class AdditiveTransducer(ParakeetForRNNT):
+class AdditiveTransducer(ParakeetForRNNT):  # type: ignore[misc]
     """A FastConformer transducer with an additive joint.
 
     Its ``pooler_output`` are the encoder's logits e_t, its ``decoder`` gives d_u.

@@ -50,7 +50,7 @@ class DataSettings(Settings):
     cache: ConfigLocation | None = None
     """The cache to stream from: its directory or URL."""
 
-    replay: tuple[ReplaySettings, ...] = ()
+    replay: list[ReplaySettings] = Field(default=[])
     """Caches of the same utterances that take the place of ``cache`` in the course of training,
     such as ``[{cache: later, from_step: 400}]``: a teacher that was asked at several of its
     checkpoints teaches as it learnt."""
