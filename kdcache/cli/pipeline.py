@@ -57,10 +57,10 @@ def out_option(command: Callable[..., None]) -> Callable[..., None]:
 @json_option
 def list_them(recipes: Path | None, as_json: bool) -> None:
     """List the recipes."""
-    from kdcache.pipeline import default_recipes, list_recipes, load_recipe
+    from kdcache.pipeline import default_recipes, list_recipes, title_of
 
     folder = recipes or default_recipes()
-    titles = {name: load_recipe(folder / name).recipe.title for name in list_recipes(folder)}
+    titles = {name: title_of(name, folder) for name in list_recipes(folder)}
     if as_json:
         echo_json(titles)
         return

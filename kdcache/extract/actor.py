@@ -153,8 +153,10 @@ class RayActors:
 
     def wait(self, calls: Collection[Any], seconds: float) -> list[Any]:
         """Calls that are over; all of them that are so already."""
-        ready: list[Any] = ray.wait(list(calls), num_returns=1, timeout=seconds)[0]
-        return ready
+        ready, others = ray.wait(list(calls), num_returns=1, timeout=seconds)
+        if ready and others:
+            ready += ray.wait(others, num_returns=len(others), timeout=0)[0]
+        return list(ready)
 
     def result(self, call: Any) -> Done | KdcacheError | None:
         """What a call gave; any of Ray's errors means that the actor is lost."""

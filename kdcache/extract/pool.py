@@ -161,6 +161,9 @@ class Pool:
         self._give_up = give_up
         self._tell = tell
         self._flights: dict[Any, _Flight] = {}
+        # The same by actor, kept beside it: looked for among thousands of actors at every call.
+        self._busy: dict[Any, dict[Any, Task | None]] = {}
+        self._starting = 0
         self._idle: list[Any] = []
         self._sleep = sleep
         self._deaths = 0
@@ -171,7 +174,7 @@ class Pool:
     @property
     def alive(self) -> int:
         """Actors that have started and were not lost since."""
-        return sum(tasks != [None] for tasks in self._busy().values()) + len(self._idle)
+        return len(self._busy) - self._starting + len(self._idle)
 
     def resize(self, size: int) -> None:
         """From now on as many actors at once; those in excess go as soon as they have no unit."""
@@ -193,7 +196,7 @@ class Pool:
                     if call in self._flights:  # else its actor has just been lost
                         self._land(call)
         finally:
-            for actor in [*self._busy(), *self._idle]:
+            for actor in [*self._busy, *self._idle]:
                 self._actors.kill(actor)
 
     def _unfinished(self) -> bool:
@@ -214,52 +217,58 @@ class Pool:
             return
         starting = [call for call, flight in self._flights.items() if flight.task is None]
         for call in starting[::-1][:excess]:
-            self._actors.kill(self._flights.pop(call).actor)
+            self._actors.kill(self._take_off(call).actor)
         for _ in range(min(excess - len(starting), len(self._idle))):
             self._actors.kill(self._idle.pop())
             self._tell("actor_released", actors=self.alive)
 
     def _excess(self) -> int:
-        return len(self._busy()) + len(self._idle) - self._size
+        return len(self._busy) + len(self._idle) - self._size
 
     def _hand_out(self) -> None:
         while self._idle and (task := self._queue.take()):
             self._submit(self._idle.pop(), task)
         if self._excess() > 0:
             return
-        for actor, tasks in self._busy().items():
+        for actor, calls in self._busy.items():
             if len(self._queue) < self._size:
                 return
-            one = tasks[0] if len(tasks) == 1 else None
+            one = next(iter(calls.values())) if len(calls) == 1 else None
             if one and not one.suspect and (task := self._queue.take_second()):
                 self._submit(actor, task)
 
     def _submit(self, actor: Any, task: Task) -> None:
-        self._flights[self._actors.submit(actor, task.unit)] = _Flight(actor, task)
+        self._put_on(self._actors.submit(actor, task.unit), _Flight(actor, task))
 
-    def _busy(self) -> dict[Any, list[Task | None]]:
-        """Actors with calls under way, and what each of these is about."""
-        busy: dict[Any, list[Task | None]] = {}
-        for flight in self._flights.values():
-            busy.setdefault(flight.actor, []).append(flight.task)
-        return busy
+    def _put_on(self, call: Any, flight: _Flight) -> None:
+        self._flights[call] = flight
+        self._busy.setdefault(flight.actor, {})[call] = flight.task
+        self._starting += flight.task is None
+
+    def _take_off(self, call: Any) -> _Flight:
+        flight = self._flights.pop(call)
+        calls = self._busy[flight.actor]
+        del calls[call]
+        if not calls:
+            del self._busy[flight.actor]
+        self._starting -= flight.task is None
+        return flight
 
     def _start(self) -> None:
-        starting = sum(flight.task is None for flight in self._flights.values())
-        room = self._size - len(self._busy()) - len(self._idle)
-        for _ in range(min(room, len(self._queue) - starting - len(self._idle))):
+        room = self._size - len(self._busy) - len(self._idle)
+        for _ in range(min(room, len(self._queue) - self._starting - len(self._idle))):
             actor, call = self._actors.spawn()
-            self._flights[call] = _Flight(actor, None)
+            self._put_on(call, _Flight(actor, None))
 
     def _land(self, call: Any) -> None:
-        flight = self._flights.pop(call)
+        flight = self._take_off(call)
         try:
             result = self._actors.result(call)
         except ActorLostError as error:
             self._actors.kill(flight.actor)
             self._lost([flight.task, *self._forget(flight.actor)], error)
             return
-        if flight.actor not in self._busy():
+        if flight.actor not in self._busy:
             self._idle.append(flight.actor)
         if isinstance(result, KdcacheError):
             self._refused(flight.task, result)
@@ -294,8 +303,7 @@ class Pool:
 
     def _forget(self, actor: Any) -> list[Task | None]:
         """What else a lost actor had."""
-        calls = [call for call, flight in self._flights.items() if flight.actor == actor]
-        return [self._flights.pop(call).task for call in calls]
+        return [self._take_off(call).task for call in list(self._busy.get(actor, ()))]
 
     def _lost(self, tasks: list[Task | None], error: ActorLostError) -> None:
         self._losses.failed()

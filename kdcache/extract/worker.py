@@ -30,6 +30,7 @@ from kdcache.extract.forward import Forward
 from kdcache.extract.gauge import Gauge, StageSeconds
 from kdcache.extract.memory import is_memory_error, release_memory
 from kdcache.store import FailedUtterance, PackedUtterance
+from kdcache.teacher.protocol import keep_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -103,6 +104,7 @@ class UnitWorker:
         self._clock = clock
         self._teacher = teacher
         self._targets = tuple(targets)
+        keep_layers(teacher, [layer for target in targets for layer in _layers_of(target)])
         self._keep_audio = keep_audio
         self._labels_itself = bool(getattr(teacher, "labels_itself", False))
         self._decoder = Decoder(teacher, decode_threads)
@@ -233,3 +235,9 @@ class UnitWorker:
             columns=columns,
             fidelity=fidelity,
         )
+
+
+def _layers_of(packer: Packer) -> tuple[int, ...]:
+    """Of the teacher's layers, those that a target is made of."""
+    layers: tuple[int, ...] = getattr(getattr(packer, "target", None), "layers", ())
+    return layers

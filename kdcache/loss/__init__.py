@@ -15,12 +15,22 @@ from kdcache.loss.align_lattice import align_lattice, merge_frames, split_frames
 from kdcache.loss.alignments import alignment_kl, best_path_kl
 from kdcache.loss.classes import Nodes
 from kdcache.loss.codebooks import codebook_cross_entropy
+from kdcache.loss.denominator import (
+    Denominator,
+    denominator_of,
+    load_denominator,
+    load_ngram,
+    save_ngram,
+)
 from kdcache.loss.divergence import class_kl
 from kdcache.loss.frames import FrameRatio, check_frames, parse_ratio, ratio_of_shifts
 from kdcache.loss.full_sum import full_sum_distance
+from kdcache.loss.graph_sum import graph_log_sum, graph_occupancy
 from kdcache.loss.hypotheses import hypotheses_nll, hypothesis_weights
 from kdcache.loss.lattice import TransducerKDLoss, lattice_kl, transducer_kd_loss
+from kdcache.loss.lf_mmi import aligned_sequence_kd, lf_mmi_loss, sequence_kl
 from kdcache.loss.live import collapse_lattice, full_lattice_kl, live_lattice_kl
+from kdcache.loss.ngram import NGram, estimate_ngram
 from kdcache.loss.normalise import LatticeNormalise, SequenceNormalise
 from kdcache.loss.pairs import Group, Pairs, aligned_loss, pair_frames
 from kdcache.loss.posterior import Rest, posterior_kl
@@ -29,9 +39,11 @@ from kdcache.loss.tokens import token_cross_entropy
 from kdcache.loss.vector import vector_mse
 
 __all__ = [
+    "Denominator",
     "FrameRatio",
     "Group",
     "LatticeNormalise",
+    "NGram",
     "Nodes",
     "Pairs",
     "Rest",
@@ -41,6 +53,7 @@ __all__ = [
     "aligned_codebook_cross_entropy",
     "aligned_loss",
     "aligned_posterior_kl",
+    "aligned_sequence_kd",
     "aligned_vector_mse",
     "alignment_kl",
     "best_path_kl",
@@ -48,17 +61,26 @@ __all__ = [
     "class_kl",
     "codebook_cross_entropy",
     "collapse_lattice",
+    "denominator_of",
+    "estimate_ngram",
     "full_lattice_kl",
     "full_sum_distance",
+    "graph_log_sum",
+    "graph_occupancy",
     "hypotheses_nll",
     "hypothesis_weights",
     "lattice_kl",
+    "lf_mmi_loss",
     "live_lattice_kl",
+    "load_denominator",
+    "load_ngram",
     "merge_frames",
     "pair_frames",
     "parse_ratio",
     "posterior_kl",
     "ratio_of_shifts",
+    "save_ngram",
+    "sequence_kl",
     "split_frames",
     "spread_rest",
     "token_cross_entropy",

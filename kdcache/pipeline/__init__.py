@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdcache.pipeline.folders import default_recipes, find_recipe, list_recipes
+from kdcache.pipeline.folders import default_recipes, find_recipe, list_recipes, title_of
 from kdcache.pipeline.kind import StageKind, Work
 from kdcache.pipeline.plan import Job, Plan, make_plan
 from kdcache.pipeline.recipe import Recipe, load_recipe
@@ -21,4 +21,5 @@ __all__ = [
     "load_recipe",
     "make_plan",
     "run_plan",
+    "title_of",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import kdcache
+from kdcache.config.document import read_document
 from kdcache.errors import ConfigError, did_you_mean
 from kdcache.pipeline.recipe import FILE
 
@@ -20,6 +21,11 @@ def default_recipes() -> Path:
 def list_recipes(recipes: Path) -> list[str]:
     """Names of the recipes in a folder, sorted."""
     return sorted(path.parent.name for path in recipes.glob(f"*/{FILE}"))
+
+
+def title_of(name: str, recipes: Path) -> str:
+    """A recipe's title; its stages are not looked at, which would import what they need."""
+    return str(read_document(recipes / name / FILE).data.get("title", ""))
 
 
 def find_recipe(name: str, recipes: Path) -> Path:

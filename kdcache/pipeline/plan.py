@@ -68,7 +68,7 @@ class Plan:
     """Jobs in the order in which they run.
 
     Attributes:
-        recipe: name and title.
+        recipe: what was multiplied out.
         out: the folder of the run.
         jobs: each after those that it needs.
     """

@@ -21,8 +21,10 @@ KINDS: dict[str, str] = {
     "corpus": f"{_HERE}.corpus:CorpusKind",
     "tokenizer": f"{_HERE}.tokenizer:TokenizerKind",
     "train": f"{_HERE}.train:TrainKind",
+    "denominator": f"{_HERE}.denominator:DenominatorKind",
     "extract": f"{_HERE}.extract:ExtractKind",
     "rescore": f"{_HERE}.rescore:RescoreKind",
+    "latency": f"{_HERE}.latency:LatencyKind",
     "score": f"{_HERE}.score:ScoreKind",
     "table": f"{_HERE}.table:TableKind",
 }

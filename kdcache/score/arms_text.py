@@ -19,6 +19,10 @@ FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
     "entropy_encoder": ("H of frames", lambda value: f"{value:.3f}"),
     "entropy_joint": ("H of nodes", lambda value: f"{value:.3f}"),
     "entropy_nodes": ("H of all nodes", lambda value: f"{value:.3f}"),
+    "latency_mean": ("latency, mean", lambda value: f"{value * 1e3:,.0f} ms"),
+    "latency_worst": ("latency, worst", lambda value: f"{value * 1e3:,.0f} ms"),
+    "chunk_seconds": ("computing a chunk", lambda value: f"{value * 1e3:.1f} ms"),
+    "worst_chunk_seconds": ("computing, worst", lambda value: f"{value * 1e3:.1f} ms"),
     "cache_bytes_per_hour": ("cache per hour", lambda value: f"{value / 1e6:.2f} MB"),
 }
 """Heading and form of figures that are known; others are shown with four digits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kdcache.score.ctc import greedy_ctc_decode
 from kdcache.score.greedy import greedy_decode
 from kdcache.student import TransducerStudent
 
@@ -29,6 +30,12 @@ def _transducer(student: Student, output: StudentOutput) -> list[list[int]]:
     return greedy_decode(student.model, output.encoder_BTJ.float(), output.frames_B)
 
 
+def _ctc(student: Student, output: StudentOutput) -> list[list[int]]:
+    assert output.ctc_logits_BTV is not None
+    return greedy_ctc_decode(output.ctc_logits_BTV, output.frames_B, student.blank)
+
+
 _DECODERS: dict[str, Callable[[Student, StudentOutput], list[list[int]]]] = {
+    "ctc": _ctc,
     "transducer": _transducer,
 }

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdcache.student.base import Student
+    from kdcache.student.ctc import CTCStudent
+    from kdcache.student.ctc_settings import CTCStudentSettings
     from kdcache.student.from_ctc import begin_from_ctc
     from kdcache.student.output import StudentOutput
     from kdcache.student.registry import build_student, load_student, save_student
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AnyStudentSettings": "settings",
+    "CTCStudent": "ctc",
+    "CTCStudentSettings": "ctc_settings",
     "Student": "base",
     "StudentOutput": "output",
     "StudentSettings": "settings",
@@ -30,6 +34,8 @@ _HOMES = {
 
 __all__ = [
     "AnyStudentSettings",
+    "CTCStudent",
+    "CTCStudentSettings",
     "Student",
     "StudentOutput",
     "StudentSettings",

@@ -99,6 +99,15 @@ class Student(nn.Module, ABC):
             lengths_B: samples of each utterance.
         """
 
+    def begin(self, settings: Any) -> Student:
+        """This student as a run that starts from it wants it; itself, unless a kind has more.
+
+        Args:
+            settings: of the run's student, perhaps of another kind; sizes are not looked at.
+        """
+        del settings
+        return self
+
     @abstractmethod
     def save(self, directory: Path) -> None:
         """Write it into a directory that exists, so that :meth:`load` reads it."""

@@ -6,14 +6,14 @@ Shapes: B batch, T encoder frames, U labels, S columns of a frame's window, V vo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kdcache.lattice import FactoredLogits
 from kdcache.lattice.banded import band_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -38,6 +38,8 @@ class StudentOutput:
         attention_logits_BUV: teacher-forced logits of an attention decoder, (B, U+1, V), where
             there is one that read labels: row u of label u, the row after the last of the end,
             whose class id is blank's.
+        layer_vectors: (B, T, D) states of chosen layers projected to the teacher's width, by the
+            name of the cached target that they learn.
     """
 
     encoder_BTJ: Tensor | None
@@ -51,6 +53,7 @@ class StudentOutput:
     predict: Callable[[Tensor], Tensor] | None = None
     attention_logits_BUV: Tensor | None = None
     own_logits_BTV: Tensor | None = None
+    layer_vectors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def frame_logits(self) -> Tensor | None:
         """What the encoder says of each frame, its own logits or else those of the CTC head:

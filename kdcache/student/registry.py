@@ -19,12 +19,17 @@ if TYPE_CHECKING:
     from kdcache.student.base import Student
     from kdcache.student.settings import AnyStudentSettings
 
-KINDS: dict[str, str] = {"transducer": "kdcache.student.transducer:TransducerStudent"}
+KINDS: dict[str, str] = {
+    "ctc": "kdcache.student.ctc:CTCStudent",
+    "transducer": "kdcache.student.transducer:TransducerStudent",
+}
 """Class of each kind, by the name that settings use."""
 
 MODEL_TYPES: dict[str, str] = {
     "kdcache_additive_rnnt": "transducer",
+    "kdcache_streaming_wav2vec2": "ctc",
     "parakeet_rnnt": "transducer",
+    "wav2vec2": "ctc",
 }
 """Kind of what lies in a directory, by the ``model_type`` of its ``config.json``."""
 

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from kdcache.config import Settings
 from kdcache.network.decoder_settings import DecoderSettings
+from kdcache.student.ctc_settings import CTCStudentSettings
 
 FEATURE_SHIFT = 0.01
 """Seconds between two feature frames."""
@@ -120,5 +121,8 @@ def _with_kind(value: Any) -> Any:
     return {"kind": "transducer", **value} if isinstance(value, dict) else value
 
 
-AnyStudentSettings = Annotated[StudentSettings, BeforeValidator(_with_kind)]
+AnyStudentSettings = Annotated[
+    Annotated[CTCStudentSettings | StudentSettings, Field(discriminator="kind")],
+    BeforeValidator(_with_kind),
+]
 """Settings of a student of any kind: a union that ``kind`` chooses from."""

@@ -19,7 +19,7 @@ from kdcache.target.hypotheses import HypothesesTarget
 from kdcache.target.lattice import LatticeTarget
 from kdcache.target.posterior import DecoderLogitsTarget, EncoderLogitsTarget
 from kdcache.target.protocol import Target
-from kdcache.target.vector import FeaturesTarget, HiddenTarget
+from kdcache.target.vector import FeaturesTarget, FrameLogitsTarget, HiddenTarget
 from kdcache.types import TargetSpec
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ TARGETS: dict[str, Callable[..., Any]] = {
         DecoderLogitsTarget,
         EncoderLogitsTarget,
         FeaturesTarget,
+        FrameLogitsTarget,
         FullSumTarget,
         HiddenTarget,
         HypothesesTarget,

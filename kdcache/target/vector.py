@@ -1,4 +1,4 @@
-"""Vectors kept as they are: the encoder's last hidden states, or the teacher's input features.
+"""Vectors kept as they are: the encoder's hidden states, its frames' logits, or its input features.
 
 Shapes: T frames, D width.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kdcache.codec.records import VectorRecord
-from kdcache.errors import TeacherOutputError
+from kdcache.errors import ConfigError, TeacherOutputError
 from kdcache.target.checks import check_offered, check_rows, given
 from kdcache.target.fidelity import relative_error, vector_fidelity
 from kdcache.target.protocol import Reduced
@@ -71,10 +71,34 @@ class VectorTarget:
         """The vectors (T, D) that this target is made of."""
 
 
+@dataclass(frozen=True)
 class HiddenTarget(VectorTarget):
-    """The encoder's last hidden states (T, D)."""
+    """The encoder's hidden states (T, D): the last, or what one of its layers gives out.
+
+    Attributes:
+        layer: from 1; ``None`` for the last hidden states, which a norm or an adapter may have
+            come after.
+    """
 
     kind = "hidden"
+
+    layer: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.layer is not None and (isinstance(self.layer, bool) or self.layer < 1):
+            raise ConfigError(
+                f"layer is {self.layer!r}; expected a layer of the teacher's, from 1, or none for "
+                "its last hidden states."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """The layer, where it is not the last hidden states."""
+        return {} if self.layer is None else {"layer": self.layer}
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers that the teacher must keep for it."""
+        return () if self.layer is None else (self.layer,)
 
     def default_codec(self) -> dict[str, Any]:
         """Half precision: widths and outliers differ from model to model."""
@@ -82,8 +106,38 @@ class HiddenTarget(VectorTarget):
 
     def values(self, output: TeacherOutput) -> Tensor:
         """(T, D)."""
-        check_rows(output.hidden_TD.shape[0], output.frames, "frames of hidden states")
-        return output.hidden_TD
+        hidden_TD = output.hidden_TD if self.layer is None else self._of_layer(output)
+        check_rows(hidden_TD.shape[0], output.frames, "frames of hidden states")
+        return hidden_TD
+
+    def _of_layer(self, output: TeacherOutput) -> Tensor:
+        assert self.layer is not None
+        if self.layer not in output.layers:
+            raise TeacherOutputError(
+                f"The teacher does not give layer {self.layer}; adapters of models over raw "
+                "samples, such as Wav2Vec2ForCTC, give those that the model has."
+            )
+        return output.layers[self.layer]
+
+
+class FrameLogitsTarget(VectorTarget):
+    """Logits of each encoder frame as they are (T, V): for regression, and small vocabularies."""
+
+    kind = "frame_logits"
+
+    def check(self, teacher: TeacherSpec) -> None:
+        """Raise UnsupportedTargetError unless the teacher has logits of frames."""
+        check_offered("encoder_logits", teacher)
+
+    def default_codec(self) -> dict[str, Any]:
+        """Half precision: logits have outliers."""
+        return {"name": "fp16"}
+
+    def values(self, output: TeacherOutput) -> Tensor:
+        """(T, V)."""
+        logits_TV = given(output.frame_logits_TV, self.kind)
+        check_rows(logits_TV.shape[0], output.frames, "frames of logits")
+        return logits_TV
 
 
 class FeaturesTarget(VectorTarget):

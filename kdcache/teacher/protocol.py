@@ -6,11 +6,11 @@ F feature frames, M mel bands.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from torch import Tensor
@@ -97,6 +97,8 @@ class TeacherOutput:
             teacher need not know it.
         blank: class id of blank among the frame logits, as its spec has it; a teacher need not
             repeat it.
+        layers: (T, D) states that single layers give out, by their numbers from 1: those that a
+            teacher was asked to keep (see :func:`keep_layers`).
     """
 
     frames: int
@@ -109,6 +111,7 @@ class TeacherOutput:
     end: int | None = None
     utterance: str = ""
     blank: int | None = None
+    layers: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -153,3 +156,13 @@ class Compilable(Protocol):
     def compile_layers(self) -> None:
         """Have layers compiled when they are first run, for batches of any shape."""
         ...
+
+
+def keep_layers(teacher: Teacher, layers: Sequence[int]) -> None:
+    """Ask for states of single layers, which most targets do not need and which take memory.
+
+    A teacher that can give them has an attribute ``kept_layers``; of others nothing is asked, and
+    the target that needs them says so.
+    """
+    if layers and hasattr(teacher, "kept_layers"):
+        teacher.kept_layers = tuple(sorted(set(layers)))

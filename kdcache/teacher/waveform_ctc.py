@@ -10,6 +10,7 @@ Shapes: B batch, N samples, T encoder frames, D hidden size, V vocabulary with b
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from kdcache.teacher.protocol import TeacherOutput
 from kdcache.types import TeacherKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy as np
     from torch import Tensor
@@ -36,6 +37,9 @@ class WaveformCTCTeacher(TransformersTeacher):
 
     kind = TeacherKind.CTC
     version = "1"
+
+    kept_layers: tuple[int, ...] = ()
+    """Transformer layers, from 1, whose states each output is to have."""
 
     def extractor_class(self) -> Any:
         """Raw samples, normalised by utterance where the model wants it."""
@@ -99,7 +103,8 @@ class WaveformCTCTeacher(TransformersTeacher):
     ) -> list[TeacherOutput]:
         outputs: dict[int, TeacherOutput] = {}
         for rows in self._groups(audio):
-            hidden_BTD, frames_B = self._encode([audio[row] for row in rows])
+            with self._keeping() as kept:
+                hidden_BTD, frames_B = self._encode([audio[row] for row in rows])
             logits_BTV = self.model.lm_head(hidden_BTD)
             for position, (row, frames) in enumerate(zip(rows, frames_B, strict=True)):
                 outputs[row] = TeacherOutput(
@@ -107,8 +112,25 @@ class WaveformCTCTeacher(TransformersTeacher):
                     tokens=tokens[row],
                     hidden_TD=hidden_BTD[position, :frames],
                     frame_logits_TV=logits_BTV[position, :frames],
+                    layers={n: kept_BTD[position, :frames] for n, kept_BTD in kept.items()},
                 )
         return [outputs[row] for row in range(len(audio))]
+
+    @contextmanager
+    def _keeping(self) -> Iterator[dict[int, Tensor]]:
+        """What the layers that are to be kept give out, while the model runs."""
+        kept: dict[int, Tensor] = {}
+        layers = self.model.base_model.encoder.layers
+        hooks = [
+            layers[n - 1].register_forward_hook(_note(kept, n))
+            for n in self.kept_layers
+            if n <= len(layers)
+        ]
+        try:
+            yield kept
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _groups(self, audio: list[np.ndarray]) -> list[list[int]]:
         """Rows that may share a padded batch."""
@@ -139,3 +161,12 @@ class WaveformCTCTeacher(TransformersTeacher):
         """Encoder frames of so many samples, by the library's own formula."""
         frames_B: Tensor = self.model._get_feat_extract_output_lengths(lengths_B)
         return frames_B.long()
+
+
+def _note(kept: dict[int, Tensor], number: int) -> Callable[[Any, Any, Any], None]:
+    """A hook that keeps what a layer gives out, which in some models is the first of several."""
+
+    def hook(_layer: Any, _given: Any, out: Any) -> None:
+        kept[number] = out[0] if isinstance(out, tuple) else out
+
+    return hook

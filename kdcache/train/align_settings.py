@@ -10,7 +10,14 @@ from pydantic import Field, field_validator
 from kdcache.config import Settings
 from kdcache.errors import did_you_mean
 
-TERMS = ("encoder_kl", "lattice_kl", "hidden_mse", "hidden_codes")
+TERMS = (
+    "encoder_kl",
+    "lattice_kl",
+    "hidden_mse",
+    "hidden_codes",
+    "logit_mse",
+    "sequence_kd",
+)
 """Terms of the loss that compare frames, and that time shifts are set for."""
 
 OF_LATTICE = ("alignment_kl", "best_path_kl")

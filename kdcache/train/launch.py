@@ -136,12 +136,14 @@ def prepare(settings: TrainSettings) -> None:
     from kdcache.train.alignment import alignment_of
     from kdcache.train.board import check_board
     from kdcache.train.data import load_data, load_validation
+    from kdcache.train.denominator import check_denominator
 
     _check_same_run(settings)
     if settings.tensorboard:
         check_board()
     world = World(size=settings.workers)
     stream, tokenizer = load_data(settings, world)
+    check_denominator(settings.loss, tokenizer)
     if settings.validation is not None:
         load_validation(settings, world, tokenizer)
     if settings.init is None and settings.live is None:

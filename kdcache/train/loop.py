@@ -38,13 +38,14 @@ from kdcache.train.statistics import RunningStatistics
 from kdcache.train.validate import Validator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from kdcache.batch import Batch
     from kdcache.corpus.tokenizer import Tokenizer
     from kdcache.stream.stream import Step
     from kdcache.student import Student
+    from kdcache.train.checkpoint import Checkpoint
     from kdcache.train.settings import TrainSettings
     from kdcache.train.world import World
 
@@ -79,10 +80,7 @@ class Trainer:
         self.stream, tokenizer = load_data(settings, world)
         torch.manual_seed(settings.seed)
         checkpoints = list_checkpoints(self._out)
-        start = checkpoints[-1].student if checkpoints else settings.init
-        student = (
-            build_student(settings.student, tokenizer) if start is None else load_student(start)
-        )
+        student = _first_student(settings, checkpoints, tokenizer)
         _check_spelling(student, tokenizer)
         student.grow(settings.student)
         self.student = student.to(world.device)
@@ -308,6 +306,23 @@ class Trainer:
 def _audio_seconds(batch: Batch) -> float:
     """Audio of a micro-batch, padding left out."""
     return 0.0 if batch.audio_lengths_B is None else int(batch.audio_lengths_B.sum()) / SAMPLE_RATE
+
+
+def _first_student(
+    settings: TrainSettings, checkpoints: Sequence[Checkpoint], tokenizer: Tokenizer
+) -> Student:
+    """That of the newest checkpoint; or of ``init``, as the settings want it; or a new one."""
+    if checkpoints:
+        return load_student(checkpoints[-1].student)
+    if settings.init is not None:
+        student = load_student(settings.init)
+        if student.kind != settings.student.kind:
+            raise ConfigError(
+                f"`init` names a student of kind {student.kind}, and student.kind is "
+                f"{settings.student.kind}; give student: {{kind: {student.kind}}}."
+            )
+        return student.begin(settings.student)
+    return build_student(settings.student, tokenizer)
 
 
 def _check_spelling(student: Student, tokenizer: Tokenizer) -> None:

@@ -22,6 +22,9 @@ from kdcache.train.terms import (
     encoder_term,
     hidden_terms,
     hypotheses_term,
+    lf_mmi_term,
+    logit_term,
+    sequence_term,
     transducer_terms,
 )
 
@@ -57,6 +60,12 @@ def loss_terms(
         terms["encoder_kl"] = encoder_term(output, batch, weights, alignment)
     if weights.ctc:
         terms["ctc"] = ctc_term(output, batch, blank)
+    if weights.logit_mse:
+        terms["logit_mse"] = logit_term(output, batch, alignment)
+    if weights.lf_mmi:
+        terms["lf_mmi"] = lf_mmi_term(output, batch, weights)
+    if weights.sequence_kd:
+        terms["sequence_kd"] = sequence_term(output, batch, weights, alignment)
     if weights.hidden_mse or weights.hidden_codes:
         terms |= hidden_terms(output, batch, weights, alignment)
     if weights.hypotheses:

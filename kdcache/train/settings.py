@@ -25,6 +25,8 @@ TARGETS = {
     "alignment_kl": "lattice",
     "best_path_kl": "lattice",
     "encoder_kl": "encoder_logits",
+    "sequence_kd": "encoder_logits",
+    "logit_mse": "frame_logits",
     "hidden_mse": "hidden",
     "hidden_codes": "hidden",
     "full_sum": "full_sum",
@@ -128,9 +130,26 @@ class LossSettings(Settings):
     ctc: float = Field(default=0.0, ge=0)
     """CTC loss of the auxiliary head; needs ``student.ctc_head``."""
 
+    lf_mmi: float = Field(default=0.0, ge=0)
+    """Lattice-free MMI: −log P(transcript) among all sequences of ``denominator``, nats per
+    utterance, of a student of kind ``ctc``."""
+
+    sequence_kd: float = Field(default=0.0, ge=0)
+    """KL of the teacher's distribution over all paths of ``denominator``, from the cache's
+    ``encoder_logits``, against the student's; nats per utterance."""
+
+    logit_mse: float = Field(default=0.0, ge=0)
+    """Squared error of a ``ctc`` student's logits against the cache's ``frame_logits``, mean over
+    classes and summed over frames."""
+
+    denominator: ConfigPath | None = None
+    """The graph of ``lf_mmi`` and ``sequence_kd``: an n-gram's file, which a pipeline's
+    ``denominator`` stage or ``kdcache.loss.save_ngram`` writes."""
+
     hidden_mse: float = Field(default=0.0, ge=0)
     """Squared error of the projected encoder against the cache's ``hidden``, mean over its
-    channels and summed over frames; needs ``student.hidden_head``."""
+    channels and summed over frames; needs ``student.hidden_head``. Of a ``ctc`` student it is the
+    sum over ``student.hidden_layers``, each against the target of that name."""
 
     hidden_codes: float = Field(default=0.0, ge=0)
     """Cross-entropy of the entries of the codebooks that the cache's ``hidden`` was packed by,
@@ -181,6 +200,13 @@ class LossSettings(Settings):
             if name not in terms:
                 hint = did_you_mean(name, terms)
                 raise ValueError(f"should have ramps of {', '.join(terms)}, got {name!r}.{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_denominator(self) -> LossSettings:
+        for name in ("lf_mmi", "sequence_kd"):
+            if getattr(self, name) and self.denominator is None:
+                raise ValueError(f"should have loss.denominator for loss.{name}")
         return self
 
     def weights(self) -> dict[str, float]:
@@ -364,7 +390,13 @@ class TrainSettings(Settings):
     def targets(self) -> tuple[str, ...]:
         """Names of the teacher's targets that the loss needs."""
         weights = self.loss.weights()
-        return tuple(dict.fromkeys(target for name, target in TARGETS.items() if name in weights))
+        found = (self._targets_of(term) for term in TARGETS if term in weights)
+        return tuple(dict.fromkeys(target for targets in found for target in targets))
+
+    def _targets_of(self, term: str) -> tuple[str, ...]:
+        """Of a term; a student may learn several of the teacher's layers."""
+        several = getattr(self.student, "hidden_targets", ()) if term == "hidden_mse" else ()
+        return several or (TARGETS[term],)
 
 
 def _check_part(student: AnyStudentSettings, part: str) -> None:

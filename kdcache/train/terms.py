@@ -25,9 +25,12 @@ from kdcache.loss import (
     align_lattice,
     aligned_codebook_cross_entropy,
     aligned_posterior_kl,
+    aligned_sequence_kd,
     aligned_vector_mse,
     full_sum_distance,
     hypotheses_nll,
+    lf_mmi_loss,
+    load_denominator,
     posterior_kl,
     token_cross_entropy,
 )
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kdcache.batch import Batch
+    from kdcache.loss import Denominator
     from kdcache.student import StudentOutput
     from kdcache.train.alignment import Alignment
     from kdcache.train.settings import LossSettings
@@ -98,6 +102,48 @@ def ctc_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
     return values
 
 
+def logit_term(output: StudentOutput, batch: Batch, alignment: Alignment) -> Tensor:
+    """Squared error of the CTC projection's logits from the teacher's."""
+    assert output.ctc_logits_BTV is not None
+    return _vector_term(
+        output.ctc_logits_BTV, output, batch, "frame_logits", alignment, "logit_mse"
+    )
+
+
+def lf_mmi_term(output: StudentOutput, batch: Batch, weights: LossSettings) -> Tensor:
+    """Lattice-free MMI of the transcripts."""
+    logits_BTV = output.ctc_logits_BTV
+    assert logits_BTV is not None
+    labels = (batch.labels_BU, batch.label_lengths_B)
+    return lf_mmi_loss(logits_BTV, output.frames_B, *labels, _graph(weights, logits_BTV), "none")
+
+
+def sequence_term(
+    output: StudentOutput, batch: Batch, weights: LossSettings, alignment: Alignment
+) -> Tensor:
+    """Divergence of the teacher's distribution over paths from the student's."""
+    target, logits_BTV = batch.targets["encoder_logits"], output.ctc_logits_BTV
+    assert isinstance(target, PosteriorBatch)
+    assert logits_BTV is not None
+    return aligned_sequence_kd(
+        logits_BTV,
+        output.frames_B,
+        target,
+        _graph(weights, logits_BTV),
+        alignment.ratio,
+        alignment.shifts_of("sequence_kd"),
+        alignment.group,
+        reduction="none",
+        ids=batch.ids,
+    )
+
+
+def _graph(weights: LossSettings, like: Tensor) -> Denominator:
+    """The settings' denominator, read once, where the logits are."""
+    assert weights.denominator is not None
+    return load_denominator(weights.denominator, str(like.device))
+
+
 def hypotheses_term(output: StudentOutput, batch: Batch, blank: int) -> Tensor:
     """RNN-T loss of the teacher's hypotheses, of which one lattice at a time is in memory."""
     target = batch.targets["hypotheses"]
@@ -122,6 +168,8 @@ def hidden_terms(
     output: StudentOutput, batch: Batch, weights: LossSettings, alignment: Alignment
 ) -> dict[str, Tensor]:
     """What is learnt from the teacher's hidden states: the vectors, or their entries."""
+    if output.layer_vectors:
+        return {"hidden_mse": _layers_term(output, batch, alignment)}
     target = batch.targets["hidden"]
     assert isinstance(target, VectorBatch)
     terms = {}
@@ -167,6 +215,38 @@ def attention_terms(
             target = replace(target, ids_BNK=target.ids_BNK.masked_fill(own, blank))
         terms["decoder_kl"] = posterior_kl(logits_BUV, target, reduction="none", rest=weights.rest)
     return terms
+
+
+def _layers_term(output: StudentOutput, batch: Batch, alignment: Alignment) -> Tensor:
+    """The sum over a student's layers, each with a target of its own."""
+    parts = [
+        _vector_term(vectors_BTD, output, batch, name, alignment, "hidden_mse")
+        for name, vectors_BTD in output.layer_vectors.items()
+    ]
+    return torch.stack(parts).sum(0)
+
+
+def _vector_term(
+    values_BTD: Tensor,
+    output: StudentOutput,
+    batch: Batch,
+    name: str,
+    alignment: Alignment,
+    term: str,
+) -> Tensor:
+    """Squared error of vectors from the target of a name."""
+    target = batch.targets[name]
+    assert isinstance(target, VectorBatch)
+    return aligned_vector_mse(
+        values_BTD,
+        output.frames_B,
+        target,
+        alignment.ratio,
+        alignment.shifts_of(term),
+        alignment.group,
+        reduction="none",
+        ids=batch.ids,
+    )
 
 
 def _lattice_terms(

@@ -10,8 +10,8 @@ noise: what a batch costs does not depend on them. Its lattices are kept as the 
 from the start of the first batch in the teacher to the end of the last one, with a bare loop of the
 same teacher's forward over the same batches in this process. What packing and writing the last
 batches takes is no part of it, nor is the start, which is ``extract.start``. They take turns, and
-the ratio is that of the medians. Of both, the seconds are left out in which the teacher's thread
-waited for a core because other programs had it (``timed_teacher.py``); with them it is
+the ratio is the median of the turns'. Of both, those seconds are left out in which the teacher's
+thread waited for a core that others had (``timed_teacher.py``); with them it is
 ``extract.efficiency.wall``, which on a machine of two cores and no other work is the same.
 
 ``extract.share.*`` are parts of the seconds that all threads compute, taken in one more pass in
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 RATE = 16_000
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-WIDER = {"hidden": 272, "layers": 3, "joint": 144, "subsampling_channels": 16}
+WIDER = {"hidden": 276}
 """What makes the demo's teacher ten times as large."""
 UNIT, BATCH_SECONDS = 16, 30.0
 
@@ -64,7 +64,7 @@ UNIT, BATCH_SECONDS = 16, 30.0
 def parse_args() -> argparse.Namespace:
     """Sizes; the defaults take two minutes."""
     parser = arguments(__doc__)
-    parser.add_argument("--units", type=int, default=10, help=f"of {UNIT} utterances")
+    parser.add_argument("--units", type=int, default=8, help=f"of {UNIT} utterances")
     parser.add_argument("--rounds", type=int, default=3, help="extractions, and bare loops")
     return parser.parse_args()
 
@@ -168,7 +168,7 @@ def rows_of(runs: list[Span], loops: list[Span], starts: list[float], audio: flo
     """What the extractions and the bare loops say."""
 
     def ratio(seconds: Callable[[Span], float]) -> float:
-        return statistics.median(map(seconds, loops)) / statistics.median(map(seconds, runs))
+        return statistics.median(seconds(a) / seconds(b) for a, b in zip(loops, runs, strict=True))
 
     own, wall = ratio(lambda span: span.own), ratio(lambda span: span.wall)
     speed, loop = audio / statistics.median(run.own for run in runs), "bare loop of forwards"

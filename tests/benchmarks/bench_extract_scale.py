@@ -50,7 +50,7 @@ UNIT, SMALL_UNIT = 200, 8
 """Utterances of a unit: as an extraction has them, and few, of which a commit is little work."""
 
 UNIT_SECONDS = 60.0
-"""What a unit of 200 utterances takes an actor, to say how many actors a driver can serve."""
+"""Of an actor with a unit of 200 utterances, to say how many actors a driver can serve."""
 
 SETTLE = 3
 """Units of every actor before it counts: the first takes longer, and the next makes up for it."""
@@ -327,6 +327,8 @@ def measure_all(args: Any, folder: Path) -> list[Row]:
         units = planned(table, UNIT, "ray")
         each = play(at_once, units, 2, Window(2, 1.0, 4.0), log).processor
         rows.append(Row("extract.scale.driver.ray", 1 / each, f"units of {UNIT} a second, busy"))
+        served = Row("extract.scale.saturated", UNIT_SECONDS / each, "actors, units of a minute")
+        rows.append(served)
         job = Job(args.sleep, str(folder / "cache"), spec, packed)
         for count in args.actors:
             rows += scaled(job, cpus, count, args.window, table, log)
@@ -336,7 +338,7 @@ def measure_all(args: Any, folder: Path) -> list[Row]:
 def scaled(
     job: Job, cpus: float, count: int, seconds: float, table: UtteranceTable, log: Path
 ) -> list[Row]:
-    """With so many actors: how near to linear, what the driver takes, how many it could serve."""
+    """With so many actors: how near to linear, what the driver and an actor take."""
     actors = sleepers(job, cpus)
     units = planned(table, SMALL_UNIT, f"scale-{count}")
     found = play(actors, units, count, Window(count, SETTLE * job.seconds, seconds), log)
@@ -345,7 +347,6 @@ def scaled(
     return [
         Row(name, count / found.cycle, "units a second", "linear", share),
         Row(f"{name}.driver", 1e3 * each, "ms of the driver's processor time a unit"),
-        Row(f"{name}.saturated", UNIT_SECONDS / each, f"actors, units of {UNIT_SECONDS:g} s"),
         Row(f"{name}.memory", (actors.private or 0) / 1e6, "MB an actor that it shares with none"),
     ]
 

@@ -1,19 +1,16 @@
-"""A run whose cluster grows and shrinks under it, by hand and by Ray's autoscaler."""
+"""A run whose cluster grows and shrinks under it."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.local import LocalCluster, local_cluster
+from cluster.local import local_cluster
 from kdcache.extract import ExtractConfig
 from kdcache.inspect.runs import read_events
 from kdcache.store import open_cache
@@ -21,6 +18,7 @@ from tests.unit.extract.extract_fakes import ADAPTER, extract_here, save_corpus,
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -83,60 +81,4 @@ def test_actors_come_with_a_node_and_go_with_it(tmp_path: Path) -> None:
         wait_for(lambda: actors(tmp_path)[:3] == [1, 2, 1], run, "loss")
         _, told = run.communicate(timeout=PATIENCE)
     assert run.returncode == 0, told
-    assert open_cache(tmp_path / "cache").content_digest() == digest_of_an_undisturbed_run(file)
-
-
-def autoscaler_file(folder: Path, address: str) -> Path:
-    """For Ray's autoscaler: up to two nodes of a CPU, started on this machine."""
-    kinds = {
-        "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
-        "worker": {
-            "resources": {"CPU": 1, "object_store_memory": 80_000_000},
-            "node_config": {},
-            "min_workers": 0,
-            "max_workers": 2,
-        },
-    }
-    config = {
-        "cluster_name": "kdcache-test",
-        "provider": {"type": "fake_multinode", "gcs_address": address},
-        "auth": {"ssh_user": "nobody"},
-        "max_workers": 2,
-        "idle_timeout_minutes": 5,
-        "head_node_type": "head",
-        "available_node_types": kinds,
-    }
-    (folder / "autoscaler.yaml").write_text(json.dumps(config))
-    return folder / "autoscaler.yaml"
-
-
-class AutoscalingCluster(LocalCluster):
-    """A head without CPUs whose autoscaler starts nodes for what is asked for. Ray's own class of
-    that name stops every Ray of the machine first."""
-
-    def start_head(self, cpus: int) -> None:
-        port = self.address.rpartition(":")[2]
-        file = autoscaler_file(self.folder, self.address)
-        self._start(
-            *("--head", f"--port={port}", f"--temp-dir={self.folder}", f"--num-cpus={cpus}"),
-            *("--include-dashboard=false", f"--autoscaling-config={file}"),
-        )
-
-
-def test_actors_that_are_asked_for_bring_nodes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_FAKE_CLUSTER", "1")
-    monkeypatch.setenv("AUTOSCALER_UPDATE_INTERVAL_S", "1")
-    file = save_config(tmp_path, utterances=80, sleep=0.3)
-    cluster = AutoscalingCluster(Path(tempfile.mkdtemp(prefix="kdc-")))
-    try:
-        cluster.start_head(cpus=0)
-        run = start(file, cluster.environment, "ray.address=auto", "min_actors=2")
-        _, told = run.communicate(timeout=PATIENCE)
-    finally:
-        cluster.close()
-        shutil.rmtree(cluster.folder, ignore_errors=True)
-    assert run.returncode == 0, told
-    assert max(actors(tmp_path)) == 2
     assert open_cache(tmp_path / "cache").content_digest() == digest_of_an_undisturbed_run(file)

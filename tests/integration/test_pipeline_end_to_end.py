@@ -11,14 +11,15 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
+from kdcache.cli.main import main
+from kdcache.score.counts import read_counts
 from kdcache.score.size import weight_size
 from kdcache.student import load_student
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-pytestmark = pytest.mark.ray
 
 TINY = [
     "params.teacher_steps=4",
@@ -56,8 +57,27 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def test_a_tiny_run_is_killed_and_goes_on(tmp_path: Path) -> None:
+@pytest.fixture(autouse=True)
+def _voices() -> None:
     pytest.importorskip("espeakng_loader", reason="the synthesised corpus needs espeakng-loader")
+
+
+def test_its_first_stages_at_a_size_at_which_nobody_learns_anything(tmp_path: Path) -> None:
+    """Without Ray, which only the extractions need."""
+    words = command(tmp_path / "out", "--stage", "score_teacher", "--json")
+    done = CliRunner().invoke(main, words[3:], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    stages = json.loads(done.stdout)["stages"]
+    names = ["speech", "tokenizer", "teacher", "score_teacher"]
+    assert [stage["job"] for stage in stages] == names
+    report = read_counts(tmp_path / "out" / "score_teacher" / "score.json")
+    assert report.labels == {"model": "teacher"}
+    assert len(report.ids) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_tiny_run_is_killed_and_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = subprocess.Popen(command(out), stderr=subprocess.DEVNULL, start_new_session=True)
     wait_for(out / "teacher" / "checkpoints" / "step-00000002" / "training.pt", first)
@@ -84,6 +104,7 @@ def test_a_tiny_run_is_killed_and_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.ray
 def test_the_small_form_ends_with_its_table(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "kdcache", "pipeline", "run", "efficient_rnnt", "--small"]
     done = subprocess.run(

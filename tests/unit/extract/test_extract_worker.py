@@ -18,6 +18,8 @@ from kdcache.extract.plan import cut_batches, make_unit
 from kdcache.extract.targets import bind_targets
 from kdcache.extract.worker import UnitWorker
 from kdcache.target import target_spec
+from kdcache.teacher import load_teacher
+from kdcache.testing.small_teachers import save_small_wav2vec2
 from kdcache.types import AudioRef
 from tests.unit.extract.extract_fakes import (
     FRAME,
@@ -393,3 +395,35 @@ class TestRehearsal:
         worker, _ = make_worker(tmp_path, control={fault: [RATE]})
         with pytest.raises(TeacherError, match="one second of noise"):
             worker.rehearse()
+
+
+def test_layers_are_asked_for_where_a_target_is_made_of_them(tmp_path, corpus):
+    teacher_path = save_small_wav2vec2(tmp_path / "w2v", [u.text for u in corpus], layers=3)
+    teacher = load_teacher(teacher_path)
+    wanted = ["encoder_logits", {"kind": "hidden", "name": "h2", "layer": 2}]
+    bound = bind_targets(map(target_spec, wanted), teacher.spec)
+    worker = UnitWorker(teacher, bound)
+    assert teacher.kept_layers == (2,)
+    worker.rehearse()
+    result = worker.run(unit_of(corpus))
+    assert result.failed == ()
+    for packed in result.packed:
+        decoded = bound[1].codec.decode(
+            {k[3:]: v for k, v in packed.columns.items() if k.startswith("h2.")}
+        )
+        samples = load_audio(packed.utterance.audio, teacher.spec.sample_rate)
+        (output,) = teacher.forward([samples], [()])
+        np.testing.assert_allclose(decoded.values_TD, output.layers[2], rtol=2e-3, atol=2e-3)
+        assert not np.allclose(output.layers[2], output.hidden_TD, atol=1e-2)
+
+
+@pytest.mark.parametrize("layer", [9])
+def test_a_layer_that_the_teacher_lacks_stops_before_the_first_utterance(tmp_path, corpus, layer):
+    teacher = load_teacher(save_small_wav2vec2(tmp_path / "w2v", [u.text for u in corpus]))
+    wanted = [{"kind": "hidden", "name": "far", "layer": layer}]
+    worker = UnitWorker(teacher, bind_targets(map(target_spec, wanted), teacher.spec))
+    with pytest.raises(TeacherError, match="does not give layer 9"):
+        worker.rehearse()
+    fake, _ = make_worker(tmp_path, wanted)
+    with pytest.raises(TeacherError, match="does not give layer 9"):
+        fake.rehearse()

@@ -75,9 +75,16 @@ def ran(outcomes: list[Outcome]) -> list[str]:
     return [outcome.job for outcome in outcomes if outcome.state == "run"]
 
 
+class Silence:
+    """A display that shows nothing."""
+
+    def update(self, done: float, total: float | None = None, note: str = "") -> None:
+        assert done >= 0
+
+
 @contextmanager
-def quiet(label: str, total: float | None = None, unit: str = "") -> Iterator[Any]:
-    yield None
+def quiet(label: str, total: float | None = None, unit: str = "") -> Iterator[Silence]:
+    yield Silence()
 
 
 @pytest.fixture

@@ -37,7 +37,8 @@ def test_the_page_has_every_kind_and_its_settings(repository: Path) -> None:
 
 
 def test_commands_of_the_pages_exist(repository: Path) -> None:
-    for name in ("pipelines/README.md", "pipelines/efficient_rnnt/README.md"):
+    recipes = ("efficient_rnnt", "two_pass")
+    for name in ("pipelines/README.md", *(f"pipelines/{recipe}/README.md" for recipe in recipes)):
         found = commands_in((repository / name).read_text(encoding="utf-8"))
         assert found
         for words in found:

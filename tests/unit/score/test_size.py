@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from kdcache.score.report import ScoreReport
 from kdcache.score.size import tensor_bytes, weight_size
+from kdcache.score.text import score_lines
+from kdcache.score.wer import WordErrorRate
 
 
 def sparse(rows: int, columns: int, kept: int) -> torch.Tensor:
@@ -47,3 +50,14 @@ def test_a_network() -> None:
     size = weight_size(layer)
     assert size.sparsity == 0.25
     assert size.sparse_bytes == min(128, 4 + 24 * 4) + 4 * 4
+
+
+def report(sparsity: float) -> ScoreReport:
+    rate = WordErrorRate(0.1, 0.05, 0.2, 100, 5, 3, 2)
+    return ScoreReport(rate, 7, 0.5, 1000, 4000, sparsity, 900, 0.01, 16, 2, {})
+
+
+def test_pruned_weights_are_told_where_there_are_any() -> None:
+    (line,) = (line for line in score_lines(report(0.895)) if line.startswith("pruned"))
+    assert line == "pruned       89.5% zeros; without them 900 bytes"
+    assert not any("zeros" in line for line in score_lines(report(0.001)))

@@ -14,6 +14,7 @@ from kdcache.errors import InputError
 from kdcache.network.decoder_files import RESCORER
 from kdcache.network.decoder_settings import DecoderSettings
 from kdcache.student import load_student, save_student
+from kdcache.student.settings import StudentSettings
 from kdcache.teacher import load_teacher
 
 if TYPE_CHECKING:
@@ -55,6 +56,25 @@ def test_the_first_pass_is_as_large_as_without(tokenizer: Tokenizer) -> None:
         for settings in (SMALL, TWO_PASS)
     ]
     assert sizes[0] == sizes[1]
+
+
+def test_half_precision_is_of_products_alone(tokenizer: Tokenizer) -> None:
+    student = student_of(tokenizer, TWO_PASS)
+    exact = student(noise_batch()).attention_logits_BUV
+    rough = student(noise_batch(), precision=torch.bfloat16).attention_logits_BUV
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, exact)
+    torch.testing.assert_close(rough, exact, rtol=0.1, atol=0.1)
+
+
+def test_its_parts_are_those_that_settings_name(tokenizer: Tokenizer) -> None:
+    heads = {"ctc_head": True, "hidden_head": 3, "codebook_head": 2}
+    student = student_of(tokenizer, TWO_PASS.model_copy(update=heads))
+    parts = student.parts()
+    assert tuple(parts) == StudentSettings.PARTS
+    named = [id(weight) for part in parts.values() for weight in part.parameters()]
+    assert sorted(named) == sorted(id(weight) for weight in student.parameters())
+    assert set(student_of(tokenizer).parts()) == {"encoder", "prediction", "joint"}
 
 
 def test_to_disk_and_back_to_the_last_byte(tokenizer: Tokenizer, tmp_path: Path) -> None:

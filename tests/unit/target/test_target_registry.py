@@ -16,6 +16,7 @@ BUILT_IN = [
     "decoder_logits",
     "encoder_logits",
     "features",
+    "frame_logits",
     "full_sum",
     "hidden",
     "hypotheses",
@@ -47,6 +48,7 @@ def test_kinds() -> None:
         ("decoder_logits", "posterior", {"top_k": 8}, "log8"),
         ("hidden", "vector", {}, "fp16"),
         ("features", "vector", {}, "int8"),
+        ("frame_logits", "vector", {}, "fp16"),
     ],
 )
 def test_defaults(kind: str, record: str, settings: dict[str, int], codec: str) -> None:
@@ -108,7 +110,7 @@ def test_codec_settings_are_filled_in() -> None:
         ),
         ({"kind": "lattice", "settings": {"topk": 3}}, r"Did you mean 'top_k'\?"),
         ({"kind": "lattice", "codek": "log8"}, r"Did you mean 'codec'\?"),
-        ({"kind": "hidden", "top_k": 3}, "no setting 'top_k'; known: none"),
+        ({"kind": "features", "top_k": 3}, "no setting 'top_k'; known: none"),
         ({"kind": "lattice", "top_k": -1}, "top_k is -1; expected an integer of at least 0"),
         ({"kind": "lattice", "settings": 3}, "settings of target 'lattice' are 3"),
         ({"kind": "lattice", "settings": {"top_k": 1}, "top_k": 1}, "has top_k both beside and"),

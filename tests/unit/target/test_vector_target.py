@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from kdcache.codec import make_codec
 from kdcache.codec.records import VectorRecord
-from kdcache.errors import TeacherOutputError, UnsupportedTargetError
-from kdcache.target.vector import FeaturesTarget, HiddenTarget
+from kdcache.errors import ConfigError, TeacherOutputError, UnsupportedTargetError
+from kdcache.target.vector import FeaturesTarget, FrameLogitsTarget, HiddenTarget
 from kdcache.teacher.protocol import TeacherOutput
 
 if TYPE_CHECKING:
@@ -73,3 +74,39 @@ def test_what_a_teacher_must_give(spec: Callable[..., TeacherSpec]) -> None:
 
 def test_there_are_no_settings() -> None:
     assert HiddenTarget().settings() == FeaturesTarget().settings() == {}
+
+
+def test_a_layer_is_kept_in_place_of_the_last_states(normal: Callable[..., Tensor]) -> None:
+    states = {2: normal(5, 3, seed=2).half(), 7: normal(5, 3, seed=7).half()}
+    output = replace(_output(normal(5, 3)), layers=states)
+    codec = make_codec("vector", {"name": "fp16"})
+    for number, state in states.items():
+        target = HiddenTarget(layer=number)
+        assert target.settings() == {"layer": number}
+        assert target.layers == (number,)
+        decoded = codec.decode(target.reduce(output, codec).columns)
+        np.testing.assert_array_equal(decoded.values_TD, state.float().numpy())
+    with pytest.raises(TeacherOutputError, match="does not give layer 3"):
+        HiddenTarget(layer=3).reduce(output, codec)
+    assert HiddenTarget().layers == ()
+
+
+@pytest.mark.parametrize("layer", [0, -1, True])
+def test_a_layer_that_cannot_be(layer: int) -> None:
+    with pytest.raises(ConfigError, match="from 1"):
+        HiddenTarget(layer=layer)
+
+
+def test_logits_are_kept_as_they_are(
+    normal: Callable[..., Tensor], spec: Callable[..., TeacherSpec]
+) -> None:
+    logits = normal(5, 9).half()
+    codec = make_codec("vector", {"name": "fp16"})
+    output = replace(_output(normal(5, 3)), frame_logits_TV=logits)
+    decoded = codec.decode(FrameLogitsTarget().reduce(output, codec).columns)
+    np.testing.assert_array_equal(decoded.values_TD, logits.float().numpy())
+    FrameLogitsTarget().check(spec("encoder_logits"))
+    with pytest.raises(UnsupportedTargetError, match="cannot give target"):
+        FrameLogitsTarget().check(spec("hidden"))
+    with pytest.raises(TeacherOutputError, match="lacks what target 'frame_logits'"):
+        FrameLogitsTarget().reduce(_output(normal(5, 3)), codec)

@@ -13,6 +13,7 @@ import yaml
 
 from kdcache.batch import Batch, PosteriorBatch
 from kdcache.corpus import load_tokenizer, read_manifest
+from kdcache.loss import load_ngram
 from kdcache.store import create_or_open
 from kdcache.student import build_student, load_student, save_student
 from kdcache.student.settings import StudentSettings
@@ -52,8 +53,8 @@ def test_the_ramp_is_as_it_says() -> None:
 
 def test_every_term_of_the_loss_is_described() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", DOCUMENT, re.M)
-    weights = {name for name, value in LossSettings() if isinstance(value, float)}
-    assert set(rows) == weights - set(LossSettings.OPTIONS)
+    floats = {name for name, value in LossSettings() if isinstance(value, float)}
+    assert set(rows) == floats - set(LossSettings.OPTIONS)
 
 
 def test_a_transducer_begins_as_a_ctc_head(
@@ -82,6 +83,17 @@ def test_views_are_written(tones: Path, tmp_path: Path, monkeypatch: pytest.Monk
     recorded = read_manifest(tones / "train.jsonl")
     assert len(views) == 3 * len(recorded)
     assert {view.audio.speed for view in views} == {1.0, 0.9, 1.1}
+
+
+def test_the_denominator_is_written(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tones, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    exec(code("estimate_ngram"), {})
+    ngram = load_ngram("runs/denominator.npz")
+    assert ngram.order == 3
+    assert ngram.tokenizer == load_tokenizer("data/tokenizer").fingerprint
 
 
 def test_the_loop_learns_from_late_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

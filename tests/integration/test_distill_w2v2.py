@@ -1,0 +1,80 @@
+"""The recipe distill_w2v2: what depends on what, and that it ends with its table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kdcache.pipeline import default_recipes, load_recipe, make_plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kdcache.pipeline import Plan
+
+TINY = [
+    "params.teacher_steps=3",
+    "params.steps=2",
+    "params.width=16",
+    "stages.speech.settings.synth.splits.train=12",
+    "stages.speech.settings.synth.splits.test=4",
+]
+
+
+def plan_of(out: Path, small: bool) -> Plan:
+    recipe = load_recipe(default_recipes() / "distill_w2v2", small=small)
+    return make_plan(recipe, out)
+
+
+def test_the_second_stage_s_teacher_is_the_first_stage_s_student(tmp_path: Path) -> None:
+    jobs = {job.name: job for job in plan_of(tmp_path, small=False).jobs}
+    for seed in (0, 1, 2):
+        assert f"whole/distilled/{seed}" in jobs[f"small_cache/{seed}"].needs
+        streams = jobs[f"streaming/two_stages_shifted/24/{seed}"]
+        assert {f"small_cache/{seed}", f"whole/distilled/{seed}"} <= set(streams.needs)
+        at_once = jobs[f"streaming_direct/12/{seed}"]
+        assert "teacher_cache" in at_once.needs
+        assert at_once.settings.student.streaming.chunk == 12
+        assert at_once.settings.targets() == (
+            "encoder_logits", "frame_logits", "hidden_2", "hidden_4",
+        )  # fmt: skip
+        assert at_once.settings.init is None
+        scratch = jobs[f"streaming_scratch/12/{seed}"].settings
+        assert scratch.student == at_once.settings.student
+        assert scratch.loss.weights() == {"ctc": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("sets", [TINY, []], ids=["tiny", "small"])
+def test_it_ends_with_its_table(tmp_path: Path, sets: list[str]) -> None:
+    pytest.importorskip("espeakng_loader", reason="the synthesised corpus needs espeakng-loader")
+    given = [word for setting in sets for word in ("--set", setting)]
+    words = [sys.executable, "-m", "kdcache", "pipeline", "run", "distill_w2v2", "--small"]
+    done = subprocess.run(
+        [*words, "--out", str(tmp_path), *given], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    arms = {arm["name"]: arm for arm in json.loads((tmp_path / "results.json").read_text())["arms"]}
+    assert arms.keys() == {
+        "whole · teacher",
+        "whole · scratch",
+        "whole · distilled",
+        "24 · scratch",
+        "24 · at_once",
+        "24 · two_stages",
+    }
+    streams, whole = arms["24 · two_stages"]["figures"], arms["whole · distilled"]["figures"]
+    assert streams["latency_worst"] == pytest.approx(24 * 0.02 + 0.03, abs=0.011)
+    assert streams["latency_mean"] < streams["latency_worst"] < whole["latency_worst"]
+    assert (
+        streams["parameters"]
+        == whole["parameters"]
+        < arms["whole · teacher"]["figures"]["parameters"]
+    )
+    if not sets:
+        assert arms["24 · two_stages"]["wer"] < 0.9
