@@ -126,7 +126,9 @@ def _own_loss(loss: LossSettings, output: StudentOutput) -> LossSettings:
     """The terms that need no teacher, as far as this one has what they need."""
     without = dict.fromkeys(TARGETS, 0.0)
     if output.ctc_logits_BTV is None:
-        without["ctc"] = 0.0
+        without |= {"ctc": 0.0, "lf_mmi": 0.0}
+    if output.joint is None:
+        without["rnnt"] = 0.0
     if output.attention_logits_BUV is None:
         without["attention"] = 0.0
     own = loss.model_copy(update=without)

@@ -73,6 +73,11 @@ def reductions_of(settings: TrainSettings) -> list[Reduction]:
                 f"The loss needs the target {name!r}, and live.targets are "
                 f"{', '.join(specs) or 'none'}; add it there."
             )
+        if specs[name].settings.get("layer") is not None:
+            raise ConfigError(
+                f"The target {name!r} is of a single layer, which a live teacher does not keep; "
+                "learn from the last one, or from a cache."
+            )
     return [_reduction(specs[name]) for name in settings.targets()]
 
 
