@@ -55,7 +55,7 @@ def load_student(directory: str | Path, device: torch.device | str = "cpu") -> S
         TokenizerError: the tokenizer's size is not the model's.
     """
     path = Path(directory)
-    student = student_class(_kind_of(path)).load(path)
+    student = student_class(kind_of(path)).load(path)
     return student.to(device).eval()
 
 
@@ -66,7 +66,12 @@ def student_class(kind: str) -> type[Student]:
     return found
 
 
-def _kind_of(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """The kind of the student that lies in a directory.
+
+    Raises:
+        InputError: none does.
+    """
     file = path / "config.json"
     if not file.is_file():
         raise InputError(

@@ -16,6 +16,7 @@ from torch import nn
 
 from kdcache.errors import ConfigError, TokenizerError
 from kdcache.student import TransducerStudent, build_student, load_student
+from kdcache.student.registry import kind_of
 from kdcache.train.live_targets import reductions_of, teach
 from kdcache.train.objective import loss_terms, weighted_sum
 from kdcache.train.settings import TARGETS
@@ -120,6 +121,19 @@ class LiveTeacher:
         terms = loss_terms(output, heard, self.network.blank, own)
         batch = teach(self.network, output, heard, self._reductions)
         return Lesson(batch, weighted_sum(terms, own))
+
+
+def check_live(settings: TrainSettings) -> None:
+    """Find a user's mistakes before anything is loaded.
+
+    Raises:
+        InputError: there is no such teacher.
+        ConfigError: its targets cannot be made.
+    """
+    if settings.live is not None:
+        if settings.live.teacher is not None:
+            kind_of(settings.live.teacher)
+        reductions_of(settings)
 
 
 def _own_loss(loss: LossSettings, output: StudentOutput) -> LossSettings:

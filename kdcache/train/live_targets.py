@@ -16,7 +16,7 @@ import torch
 
 from kdcache.codec import make_codec
 from kdcache.codec.records import PosteriorRecord
-from kdcache.errors import ConfigError
+from kdcache.errors import ConfigError, TeacherOutputError
 from kdcache.store import open_cache
 from kdcache.stream.collate import collate_records
 from kdcache.target import make_target, target_spec
@@ -93,17 +93,25 @@ def teach(
         reductions: what to keep.
 
     Raises:
-        TeacherOutputError: NaN or infinity in what it said.
-        UnsupportedTargetError: it has no such output.
+        TeacherOutputError: NaN or infinity in what it said, or it says nothing of the kind; by the
+            utterance's id.
     """
     with torch.no_grad():
         said = _outputs(teacher, output, batch)
         targets: dict[str, TargetBatch] = {
-            one.name: collate_records([one.of(utterance) for utterance in said])
+            one.name: collate_records([_of(one, utterance) for utterance in said])
             for one in reductions
         }
     device = batch.labels_BU.device
     return replace(batch, targets=targets).to(device)
+
+
+def _of(reduction: Reduction, output: TeacherOutput) -> Record:
+    """What is kept of an utterance, which an error names."""
+    try:
+        return reduction.of(output)
+    except TeacherOutputError as error:
+        raise TeacherOutputError(f"Utterance {output.utterance!r}: {error.message}") from error
 
 
 def _specs(settings: TrainSettings) -> list[TargetSpec]:
