@@ -18,7 +18,7 @@ Shapes: N samples, T frames, V vocabulary with blank.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -99,31 +99,24 @@ def stream_utterance(
     Raises:
         ConfigError: a student of another kind.
     """
-    found = _ctc(student)
-    audio_N = torch.from_numpy(samples)
-    rate, shift = student.sample_rate, student.frame_shift
-    ear: ChunkedCTC | _Whole = _Whole(found) if found.streaming is None else ChunkedCTC(found)
-    logits: list[Tensor] = []
-    waits: list[float] = []
-    computing: list[float] = []
-
-    def take(logits_TV: Tensor, begun: float, heard: int) -> None:
-        if not len(logits_TV):
-            return
-        computing.append(time.perf_counter() - begun)
-        start = len(waits)
-        waits.extend(heard / rate - t * shift for t in range(start, start + len(logits_TV)))
-        logits.append(logits_TV)
-
-    for start in range(0, len(audio_N), packet):
-        part_N, begun = audio_N[start : start + packet], time.perf_counter()
-        take(ear.feed(part_N), begun, start + len(part_N))
-    begun = time.perf_counter()
-    take(ear.finish(), begun, len(audio_N))
-    logits_TV = torch.cat(logits) if logits else torch.zeros(0, student.blank + 1)
+    heard = _hear(_ctc(student), torch.from_numpy(samples), packet)
+    logits_TV = torch.cat([torch.zeros(0, student.blank + 1), *heard.logits])
     frames = torch.tensor([len(logits_TV)])
     (labels,) = greedy_ctc_decode(logits_TV[None], frames, student.blank)
-    return StreamedUtterance(labels, logits_TV, tuple(waits), tuple(computing), len(samples) / rate)
+    seconds = len(samples) / student.sample_rate
+    return StreamedUtterance(labels, logits_TV, tuple(heard.waits), tuple(heard.computing), seconds)
+
+
+def _hear(student: CTCStudent, audio_N: Tensor, packet: int) -> _Heard:
+    """What comes out, packet by packet and at the end."""
+    ear: ChunkedCTC | _Whole = ChunkedCTC(student) if student.streaming else _Whole(student)
+    heard = _Heard(student.sample_rate, student.frame_shift)
+    for start in range(0, len(audio_N), packet):
+        part_N, begun = audio_N[start : start + packet], time.perf_counter()
+        heard.take(ear.feed(part_N), time.perf_counter() - begun, start + len(part_N))
+    begun = time.perf_counter()
+    heard.take(ear.finish(), time.perf_counter() - begun, len(audio_N))
+    return heard
 
 
 def latency_report(streamed: Iterable[StreamedUtterance]) -> LatencyReport:
@@ -147,6 +140,26 @@ def latency_report(streamed: Iterable[StreamedUtterance]) -> LatencyReport:
         worst_chunk_seconds=max(chunks),
         threads=torch.get_num_threads(),
     )
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What came out so far, and when."""
+
+    rate: int
+    shift: float
+    logits: list[Tensor] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    computing: list[float] = field(default_factory=list)
+
+    def take(self, logits_TV: Tensor, seconds: float, samples: int) -> None:
+        """Frames that came out after so many samples, and the time that computing them took."""
+        if len(logits_TV):
+            first = len(self.waits)
+            frames = range(first, first + len(logits_TV))
+            self.waits += [samples / self.rate - t * self.shift for t in frames]
+            self.logits.append(logits_TV.cpu())
+            self.computing.append(seconds)
 
 
 class _Whole:
