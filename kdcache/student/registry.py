@@ -28,6 +28,7 @@ KINDS: dict[str, str] = {
 """Class of each kind, by the name that settings use."""
 
 MODEL_TYPES: dict[str, str] = {
+    "kdcache_additive_rnnt": "transducer",
     "kdcache_san_m": "san_m",
     "kdcache_streaming_wav2vec2": "ctc",
     "parakeet_rnnt": "transducer",
@@ -57,7 +58,7 @@ def load_student(directory: str | Path, device: torch.device | str = "cpu") -> S
         TokenizerError: the tokenizer's size is not the model's.
     """
     path = Path(directory)
-    kind = student_class(_kind_of(path))
+    kind = student_class(kind_of(path))
     with unpacked(path) as place:
         student = kind.load(place)
     return student.to(device).eval()
@@ -70,7 +71,12 @@ def student_class(kind: str) -> type[Student]:
     return found
 
 
-def _kind_of(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """The kind of the student that lies in a directory.
+
+    Raises:
+        InputError: none does.
+    """
     file = path / "config.json"
     if not file.is_file():
         raise InputError(

@@ -37,6 +37,9 @@ class StudentSettings(Settings):
     }
     """Terms of the loss that it can learn from, and the setting that each needs, if any."""
 
+    INSTEAD: ClassVar[dict[str, tuple[str, str]]] = {"encoder_kl": ("joint_kind", "additive")}
+    """Terms for which a value of another setting does as well."""
+
     PARTS: ClassVar[tuple[str, ...]] = (
         "encoder",
         "prediction",
@@ -71,6 +74,11 @@ class StudentSettings(Settings):
 
     joint: int = Field(default=96, ge=8)
     """Width J of prediction and joint network."""
+
+    joint_kind: Literal["relu", "additive"] = "relu"
+    """How the joint network joins encoder and prediction network: ``relu``, their sum bent and
+    projected to the vocabulary; or ``additive``, the sum of what each says in logits, so that the
+    encoder has logits of its own. Then ``joint`` is the width of the prediction network alone."""
 
     prediction_layers: int = Field(default=1, ge=1)
     """LSTM layers of the prediction network."""

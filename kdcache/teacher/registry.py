@@ -25,6 +25,7 @@ GROUP = "kdcache.teachers"
 _WAVEFORM_CTC = "kdcache.teacher.waveform_ctc:WaveformCTCTeacher"
 
 ADAPTERS: dict[str, str] = {
+    "AdditiveTransducer": "kdcache.teacher.transducer:TransducerTeacher",
     "ParakeetForRNNT": "kdcache.teacher.transducer:TransducerTeacher",
     "ParakeetForCTC": "kdcache.teacher.ctc:ParakeetCTCTeacher",
     "WhisperForConditionalGeneration": "kdcache.teacher.attention:WhisperTeacher",
@@ -40,6 +41,7 @@ ADAPTERS: dict[str, str] = {
 
 # For a config.json that names no architecture.
 MODEL_TYPES: dict[str, str] = {
+    "kdcache_additive_rnnt": "AdditiveTransducer",
     "parakeet_rnnt": "ParakeetForRNNT",
     "parakeet_ctc": "ParakeetForCTC",
     "parakeet_tdt": "ParakeetForTDT",

@@ -12,6 +12,7 @@ from kdcache.inspect.summary import outline
 from kdcache.pipeline.kind import StageKind
 from kdcache.score import score_student
 from kdcache.score.counts import count_all, write_counts
+from kdcache.score.entropy import measure_entropies
 from kdcache.score.speed import single_real_time_factor
 from kdcache.store import open_cache
 from kdcache.student import load_student
@@ -40,6 +41,9 @@ class ScoreSettings(Settings):
 
     labels: dict[str, Any] = Field(default={})
     """What sort of student it is, besides the stage's variables."""
+
+    entropies: bool = False
+    """Measure how sure a transducer's encoder and nodes are: see ``kdcache.score.entropy``."""
 
     batch_size: int = Field(default=16, ge=1)
     """Utterances decoded at once."""
@@ -78,6 +82,11 @@ class ScoreKind(StageKind[ScoreSettings]):
         if settings.cache is not None:
             summary = outline(open_cache(settings.cache))
             figures["cache_bytes_per_hour"] = float(summary.bytes_per_hour or 0.0)
+        if settings.entropies:
+            student = load_student(settings.student)
+            figures |= measure_entropies(
+                student, utterances, batch_size=settings.batch_size
+            ).figures()
         labels = {**settings.labels, **work.variables}
         counts = count_all(utterances, report.hypotheses, labels, figures)
         write_counts(work.place / "score.json", counts)
