@@ -66,6 +66,11 @@ OF_CTC = {
     "kind": "ctc", "conv_channels": 8, "conv_kernels": [320, 4], "conv_strides": [160, 4],
     "position_kernel": 4, "hidden": 16, "layers": 1, "heads": 2, "feed_forward": 2, "dropout": 0,
 }  # fmt: skip
+SAN_M = {
+    "kind": "san_m", "hidden": 16, "layers": 2, "heads": 2, "feed_forward": 2, "dropout": 0,
+    "subsampling_channels": 4, "ctc_head": True, "share": {"encoder": "all"},
+    "decoder": {"width": 8, "layers": 1, "heads": 2, "dropout": 0},
+}  # fmt: skip
 RESCORER = {"rescorer": {"width": 8, "layers": 1, "heads": 2, "dropout": 0}}
 
 # By name: the term, the target, what teacher and student need for it, and settings of the loss.
@@ -101,6 +106,8 @@ CASES: dict[str, tuple[str, Any, dict[str, Any], dict[str, Any], dict[str, Any]]
     "full sum": ("full_sum", "full_sum", {}, {}, {}),
     "hypotheses": ("hypotheses", {"kind": "hypotheses", "n": 2}, {}, {}, {}),
     "decoder": ("decoder_kl", {"kind": "decoder_logits", "top_k": 4}, RESCORER, RESCORER, {}),
+    "decoder alone": ("decoder_kl", "decoder_logits", SAN_M, SAN_M, {"rnnt": 0, "attention": 1}),
+    "its encoder": ("encoder_kl", "encoder_logits", SAN_M, SAN_M, {"rnnt": 0, "attention": 1}),
 }
 FAST = ("three classes", "encoder")
 

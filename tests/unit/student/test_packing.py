@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file, save_file
+from test_ctc import SMALL as CTC
 from test_san_m import SHARED, student_of, two
 from test_transducer import SMALL as TRANSDUCER
 
@@ -197,6 +198,18 @@ def test_a_transducer_is_packed_too(tokenizer: Tokenizer, tmp_path: Path) -> Non
     assert torch.equal(*logits)
     assert "model.decoder.lstm.weight_hh_l0" in roundable(student)
     assert not any("bias" in name or "head." in name[:10] for name in roundable(student))
+
+
+def test_a_ctc_student_is_packed_too(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    student = build_student(CTC, tokenizer).eval()
+    pack_student(student, tmp_path)
+    back = load_student(tmp_path)
+    with torch.no_grad():
+        for weight in roundable(student).values():
+            weight.copy_(rounded(weight))
+    logits = (each(two()).ctc_logits_BTV for each in (student, back))
+    assert torch.equal(*logits)
 
 
 def test_a_directory_that_has_a_student(tokenizer: Tokenizer, tmp_path: Path) -> None:
