@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from kdcache.config import Settings
 from kdcache.network.decoder_settings import DecoderSettings
 from kdcache.student.ctc_settings import CTCStudentSettings
+from kdcache.student.san_m_settings import SanMStudentSettings
 
 FEATURE_SHIFT = 0.01
 """Seconds between two feature frames."""
@@ -122,7 +123,9 @@ def _with_kind(value: Any) -> Any:
 
 
 AnyStudentSettings = Annotated[
-    Annotated[CTCStudentSettings | StudentSettings, Field(discriminator="kind")],
+    Annotated[
+        CTCStudentSettings | SanMStudentSettings | StudentSettings, Field(discriminator="kind")
+    ],
     BeforeValidator(_with_kind),
 ]
 """Settings of a student of any kind: a union that ``kind`` chooses from."""

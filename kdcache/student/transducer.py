@@ -24,6 +24,7 @@ from kdcache.network.additive_transducer import AdditiveTransducer, AdditiveTran
 from kdcache.network.attention_decoder import AttentionDecoder
 from kdcache.student.augment import mask_features
 from kdcache.student.base import Student, audio_of
+from kdcache.student.log_mel import log_mel
 from kdcache.student.output import StudentOutput
 from kdcache.student.transducer_files import read_transducer, write_transducer
 
@@ -135,9 +136,7 @@ class TransducerStudent(Student):
 
     def features(self, audio_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised log-mel features (B, F, M) and their mask (B, F), on the model's device."""
-        samples = [row[:n].cpu() for row, n in zip(audio_BN, lengths_B.tolist(), strict=True)]
-        out = self.extractor(samples, sampling_rate=self.sample_rate, return_tensors="pt")
-        return out["input_features"].to(self.device), out["attention_mask"].to(self.device)
+        return log_mel(self.extractor, audio_BN, lengths_B, self.device)
 
     def encode(self, features_BFM: Tensor, mask_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Hidden states (B, T, D), joint inputs (B, T, J) and frames (B,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from kdcache.student import build_student, load_student
 from kdcache.student.augment import SpecAugment
 from kdcache.student.noise import NoiseAugment, add_noise
 from kdcache.student.pruning import Pruner
+from kdcache.student.quantisation import Rounding
 from kdcache.train.alignment import alignment_of
 from kdcache.train.best import Best
 from kdcache.train.checkpoint import (
@@ -107,6 +109,9 @@ class Trainer:
         if world.is_first:
             clear_leavings(self._out)
             self._publish()
+        self._rounding = None
+        if settings.quantise is not None:
+            self._rounding = Rounding(self.student, settings.quantise)
         self._recorder = Recorder(settings, self.step, writes=world.is_first)
         self._clock = StallClock(world)
 
@@ -143,7 +148,7 @@ class Trainer:
         rate = learning_rate(self.step, self._settings.optim)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
-        with self._statistics.step():
+        with self._statistics.step(), self._rounded():
             totals = self._backward(step)
         self._world.sum_gradients(self._trained.parameters())
         if self._pruner is not None:
@@ -176,6 +181,10 @@ class Trainer:
             seconds = torch.tensor(_audio_seconds(batch), device=self._world.device)
             totals[SECONDS] = totals.get(SECONDS, 0.0) + seconds
         return totals
+
+    def _rounded(self) -> AbstractContextManager[None]:
+        """Within it weights are as 8 bits hold them, where that is asked for."""
+        return nullcontext() if self._rounding is None else self._rounding.after(self.step)
 
     def _terms(self, batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
         """Terms of the student's loss, and the loss of a live teacher that is trained."""
@@ -246,7 +255,7 @@ class Trainer:
         settings = self._settings.validation
         if settings is None or self._validator is None or (self.step % settings.every and not last):
             return {}
-        with self._clock.paused():
+        with self._clock.paused(), self._rounded():
             values = self._validator.run(self.student)
         self.best = self.best.after(values, settings.metric, self.step, settings.min_delta)
         self._recorder.validation({"step": self.step, **values})

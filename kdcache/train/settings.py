@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from kdcache.config import ConfigPath, Settings
 from kdcache.errors import did_you_mean
 from kdcache.student.prune_settings import PruneSettings
+from kdcache.student.quantise_settings import QuantiseSettings
 from kdcache.student.settings import AnyStudentSettings, StudentSettings
 from kdcache.train.align_settings import AlignSettings
 from kdcache.train.data_settings import DataSettings
@@ -216,6 +217,10 @@ class TrainSettings(Settings):
 
     prune: PruneSettings | None = None
     """Weights to be set to zero while it is trained, the smallest first; left out: none."""
+
+    quantise: QuantiseSettings | None = None
+    """Compute with weights rounded to 8 bits while it is trained, such as ``{begin: 500}``, so that
+    it loses less when it is packed; left out: with the weights as they are."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the network's products. Weights, gradients, losses and features are float32."""
