@@ -145,6 +145,18 @@ def test_the_student_is_the_same_but_for_its_targets(
     assert same(tmp_path / "live" / "student", tmp_path / "bare" / "student")
 
 
+def test_a_teacher_waits_for_its_terms(tones: Path, tmp_path: Path) -> None:
+    """A ramp may begin at 0; a loss without any term for it is a mistake."""
+    ramps = {"rnnt": {"start": 2, "steps": 1}}
+    loss = {"rnnt": 1.0, "encoder_kl": 0.1, "ramps": ramps}
+    Trainer(settings_of(tones, tmp_path / "ramp", live=TANDEM, loss=loss), World()).run()
+    lines = read_metrics(tmp_path / "ramp")
+    assert [line["teacher_loss"] > 0 for line in lines] == [False, False, True, True]
+    never = settings_of(tones, tmp_path / "never", live=TANDEM, loss={"rnnt": 0, "encoder_kl": 1})
+    with pytest.raises(ConfigError, match="live teacher has no term of `loss` to be trained by"):
+        Trainer(never, World()).run()
+
+
 def test_what_is_kept_is_what_the_cache_keeps(tones: Path, teacher: Path, tmp_path: Path) -> None:
     target = {"kind": "encoder_logits", "top_k": 2, "codec": "fp16"}
     cache = write_cache(load_teacher(teacher), tones / "train.jsonl", tmp_path / "cache", [target])
