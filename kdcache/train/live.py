@@ -39,7 +39,8 @@ class Lesson:
 
     Attributes:
         batch: with its targets.
-        loss: the teacher's own, nats summed over utterances; ``None`` where it is frozen.
+        loss: the teacher's own, nats summed over utterances; ``None`` where it is frozen, or where
+            ramps give its terms no weight yet.
     """
 
     batch: Batch
@@ -117,10 +118,11 @@ class LiveTeacher:
                 output = self.network.eval()(clean)
             return Lesson(teach(self.network, output, heard, self._reductions), None)
         output = self.network.train()(heard, augment, self._settings.dtype)
+        batch = teach(self.network, output, heard, self._reductions)
+        _check_learns(_own_loss(self._settings.loss, output))
         own = _own_loss(loss, output)
         terms = loss_terms(output, heard, self.network.blank, own)
-        batch = teach(self.network, output, heard, self._reductions)
-        return Lesson(batch, weighted_sum(terms, own))
+        return Lesson(batch, weighted_sum(terms, own) if terms else None)
 
 
 def check_live(settings: TrainSettings) -> None:
@@ -145,13 +147,15 @@ def _own_loss(loss: LossSettings, output: StudentOutput) -> LossSettings:
         without["rnnt"] = 0.0
     if output.attention_logits_BUV is None:
         without["attention"] = 0.0
-    own = loss.model_copy(update=without)
+    return loss.model_copy(update=without)
+
+
+def _check_learns(own: LossSettings) -> None:
     if not own.weights():
         raise ConfigError(
             "The live teacher has no term of `loss` to be trained by; give loss.rnnt a weight, or "
             "set live.train: false."
         )
-    return own
 
 
 def _share(student: Student, teacher: Student) -> None:

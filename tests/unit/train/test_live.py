@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,9 +24,6 @@ from kdcache.train.loop import Trainer
 from kdcache.train.metrics import read_metrics
 from kdcache.train.settings import TrainSettings
 from kdcache.train.world import World
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SMALL = {"hidden": 16, "layers": 1, "heads": 2, "feed_forward": 2, "joint": 16,
          "subsampling_channels": 4, "joint_kind": "additive"}  # fmt: skip
@@ -49,10 +49,10 @@ def settings_of(tones: Path, out: Path, **changes: Any) -> TrainSettings:
         "data": {"corpus": tones / "train.jsonl", "tokenizer": tones / "tokenizer"},
         "student": SMALL,
         "loss": {"rnnt": 1.0, "encoder_kl": 0.1},
-        "optim": {"steps": 6, "warmup": 2, "learning_rate": 2e-3},
-        "batch_seconds": 4.0,
+        "optim": {"steps": 4, "warmup": 2, "learning_rate": 2e-3},
+        "batch_seconds": 3.0,
         "micro_batches_per_step": 2,
-        "checkpoint_every": 3,
+        "checkpoint_every": 2,
         "keep_checkpoints": 9,
     }
     return TrainSettings.model_validate(values | changes)
@@ -90,7 +90,7 @@ def test_a_frozen_teacher_stays_as_it_is(tones: Path, teacher: Path, tmp_path: P
 
 
 def test_in_tandem_both_learn(tones: Path, tmp_path: Path) -> None:
-    settings = settings_of(tones, tmp_path, live=TANDEM, optim={"steps": 40, "learning_rate": 5e-3})
+    settings = settings_of(tones, tmp_path, live=TANDEM, optim={"steps": 20, "learning_rate": 5e-3})
     Trainer(settings, World()).run()
     lines = read_metrics(tmp_path)
     assert lines[-1]["teacher_loss"] < 0.8 * lines[0]["teacher_loss"]
@@ -124,11 +124,11 @@ def test_through_a_shared_decoder_the_student_moves_its_teacher(
     assert not same(tmp_path / "shared" / "teacher", tmp_path / "apart" / "teacher")
 
 
-@pytest.mark.parametrize("live", [TANDEM, SHARED])
+@pytest.mark.parametrize("live", [pytest.param(TANDEM, marks=pytest.mark.slow), SHARED])
 def test_both_go_on_where_they_stopped(tones: Path, tmp_path: Path, live: dict[str, Any]) -> None:
     Trainer(settings_of(tones, tmp_path / "whole", live=live), World()).run()
     settings = settings_of(tones, tmp_path / "killed", live=live)
-    interrupted(settings, at=3)
+    interrupted(settings, at=2)
     Trainer(settings, World()).run()
     for name in ("student", "teacher"):
         assert same(tmp_path / "whole" / name, tmp_path / "killed" / name)
@@ -143,6 +143,18 @@ def test_the_student_is_the_same_but_for_its_targets(
     Trainer(live, World()).run()
     Trainer(settings_of(tones, tmp_path / "bare", loss={"rnnt": 1.0}), World()).run()
     assert same(tmp_path / "live" / "student", tmp_path / "bare" / "student")
+
+
+def test_a_teacher_waits_for_its_terms(tones: Path, tmp_path: Path) -> None:
+    """A ramp may begin at 0; a loss without any term for it is a mistake."""
+    ramps = {"rnnt": {"start": 2, "steps": 1}}
+    loss = {"rnnt": 1.0, "encoder_kl": 0.1, "ramps": ramps}
+    Trainer(settings_of(tones, tmp_path / "ramp", live=TANDEM, loss=loss), World()).run()
+    lines = read_metrics(tmp_path / "ramp")
+    assert [line["teacher_loss"] > 0 for line in lines] == [False, False, True, True]
+    never = settings_of(tones, tmp_path / "never", live=TANDEM, loss={"rnnt": 0, "encoder_kl": 1})
+    with pytest.raises(ConfigError, match="live teacher has no term of `loss` to be trained by"):
+        Trainer(never, World()).run()
 
 
 def test_what_is_kept_is_what_the_cache_keeps(tones: Path, teacher: Path, tmp_path: Path) -> None:
@@ -210,18 +222,18 @@ def test_a_trajectory_is_replayed_and_resumed(tones: Path, tmp_path: Path) -> No
         caches.append(write_cache(load_teacher(folder), *place, ["encoder_logits"]).location)
     runs = {
         "first": replayed(tones, tmp_path / "first", caches[:1], []),
-        "whole": replayed(tones, tmp_path / "whole", caches, [4]),
-        "killed": replayed(tones, tmp_path / "killed", caches, [4]),
+        "whole": replayed(tones, tmp_path / "whole", caches, [3]),
+        "killed": replayed(tones, tmp_path / "killed", caches, [3]),
     }
     for name in ("first", "whole"):
         Trainer(runs[name], World()).run()
-    interrupted(runs["killed"], at=3)
+    interrupted(runs["killed"], at=2)
     Trainer(runs["killed"], World()).run()
     assert same(tmp_path / "whole" / "student", tmp_path / "killed" / "student")
     first, whole = (read_metrics(tmp_path / name) for name in ("first", "whole"))
-    assert [line["encoder_kl"] for line in first[:4]] == [line["encoder_kl"] for line in whole[:4]]
-    assert first[4]["rnnt"] == whole[4]["rnnt"]
-    assert first[4]["encoder_kl"] != whole[4]["encoder_kl"]
+    assert [line["encoder_kl"] for line in first[:3]] == [line["encoder_kl"] for line in whole[:3]]
+    assert first[3]["rnnt"] == whole[3]["rnnt"]
+    assert first[3]["encoder_kl"] != whole[3]["encoder_kl"]
 
 
 @pytest.mark.parametrize(
@@ -239,3 +251,28 @@ def test_replays_that_cannot_be(
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         settings_of(tones, tmp_path, data=data)
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_trains_the_same_two(tones: Path, tmp_path: Path) -> None:
+    """Teacher and student in tandem on one process and on two, joined by gloo."""
+    files = []
+    for size in (1, 2):
+        settings = settings_of(tones, tmp_path / f"of-{size}", live=SHARED, workers=size)
+        files.append(tmp_path / f"{size}.json")
+        files[-1].write_text(settings.model_dump_json())
+    command = [sys.executable, "-m", "tests.unit.train.gloo_run", *map(str, files)]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (read_metrics(tmp_path / f"of-{size}") for size in (1, 2))
+    for name in ("teacher_loss", "rnnt", "encoder_kl"):
+        curves = [[line[name] for line in lines] for lines in (one, two)]
+        assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+    norms = [
+        {k: v for k, v in weights_of(tmp_path / f"of-{size}" / "teacher").items() if "var" in k}
+        for size in (1, 2)
+    ]
+    for name, value in norms[0].items():
+        torch.testing.assert_close(norms[1][name], value, rtol=1e-3, atol=1e-5)
