@@ -37,6 +37,7 @@ COMMANDS = {
     "gc": ("kdcache.cli.upkeep:gc", "List or delete files that nothing refers to."),
     "compact": ("kdcache.cli.upkeep:compact", "Make a large cache quick to open."),
     "train": ("kdcache.cli.train:train", "Train a student from a cache."),
+    "student": ("kdcache.cli.student:student", "Make a trained student small."),
     "score": ("kdcache.cli.score:score", "Score a student on a manifest."),
     "pipeline": ("kdcache.cli.pipeline:pipeline", "Run a recipe of a published system."),
 }

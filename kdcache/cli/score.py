@@ -97,12 +97,13 @@ def score(
 def _scored(folder: Path, utterances: list[Utterance], batch_size: int) -> ScoreReport:
     from kdcache.score import score_student
     from kdcache.student import load_student
+    from kdcache.student.packing import weights_file
 
     with progress("Scoring", len(utterances), "utterances") as shown:
         return score_student(
             load_student(folder),
             utterances,
-            weights=folder / "model.safetensors",
+            weights=weights_file(folder),
             batch_size=batch_size,
             progress=lambda done, total: shown.update(done, total),
         )

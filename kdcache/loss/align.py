@@ -35,6 +35,7 @@ def aligned_posterior_kl(
     reduction: Reduction = "mean",
     normalise: SequenceNormalise = "none",
     rest: Rest = "joined",
+    temperature: float = 1.0,
     ids: Sequence[str] | None = None,
 ) -> Tensor:
     """KL of a teacher's frame posteriors against a student with frames of its own.
@@ -52,6 +53,7 @@ def aligned_posterior_kl(
         reduction: ``none`` for (B,), ``sum`` or ``mean`` over utterances.
         normalise: nats per utterance (``none``) or per frame that counts (``length``).
         rest: see :func:`posterior_kl`.
+        temperature: see :func:`posterior_kl`.
         ids: names for the error.
 
     Raises:
@@ -67,7 +69,8 @@ def aligned_posterior_kl(
             ids_BNK=pairs.of_teacher(target.ids_BNK),
             lengths_B=pairs.counts_B,
         )
-        return posterior_kl(pairs.of_student(logits_BTV), paired, reduction="none", rest=rest)
+        logits = pairs.of_student(logits_BTV)
+        return posterior_kl(logits, paired, temperature, reduction="none", rest=rest)
 
     lengths = (target.lengths_B, frames_B)
     loss_B = aligned_loss(loss_of, *lengths, ratio, shifts, group, normalise, ids)

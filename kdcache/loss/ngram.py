@@ -100,14 +100,11 @@ def estimate_ngram(
     if not counts[()]:
         raise ConfigError("There are no transcripts to estimate an n-gram from; give some.")
     histories = _histories(counts, labels, order)
-    index = {history: row for row, history in enumerate(histories)}
     probabilities = dict(_smoothed(counts, labels))
     logp_HL = np.log([_of_longest_end(h, order, probabilities) for h in histories])
-    next_HL = np.array(
-        [[_after(h, label, order, index) for label in range(labels)] for h in histories]
-    )
     last_H = np.array([history[-1] for history in histories])
-    return NGram(order, tokenizer, last_H, logp_HL, next_HL.reshape(len(histories), labels))
+    next_HL = _next(histories, last_H, labels)
+    return NGram(order, tokenizer, last_H, logp_HL, next_HL)
 
 
 def _count(
@@ -161,9 +158,11 @@ def _of_longest_end(
     return probabilities[history]
 
 
-def _after(history: History, label: int, order: int, index: dict[History, int]) -> int:
-    """The history after one more label: the longest end of it that is kept."""
-    longer = (*history, label)[-max(order - 1, 1) :]
-    while longer not in index:
-        longer = longer[1:]
-    return index[longer]
+def _next(histories: list[History], last_H: np.ndarray, labels: int) -> np.ndarray:
+    """The history after one more label, (H, L): its longest end that is kept, of two at most."""
+    next_HL = np.tile(1 + np.arange(labels), (len(histories), 1))
+    for row, history in enumerate(histories):
+        if len(history) == 2:
+            before, label = history
+            next_HL[last_H == before, label] = row
+    return next_HL

@@ -11,6 +11,7 @@ Shapes: B batch, N frames or tokens, V vocabulary, K kept class ids at most, C =
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -45,8 +46,9 @@ def posterior_kl(
     Args:
         logits_BNV: the student's, any floating dtype; it may be padded further than the target.
         target: the teacher's classes of each frame or token, and the lengths.
-        temperature: 1; anything else is refused, since the rest at another temperature cannot
-            be known from its sum.
+        temperature: τ, by which both models' logits are divided, softmax(z / τ). Other than 1 the
+            target must keep every class: what a sum of classes is at τ cannot be known from
+            what it is at 1. The gradient by the student's logits is (p − q) / τ.
         reduction: ``none`` for (B,), ``sum`` or ``mean`` over utterances.
         normalise: nats per utterance (``none``) or per frame or token (``length``).
         rest: ``joined``, one class; or ``spread`` over the classes that are left, by the
@@ -58,10 +60,12 @@ def posterior_kl(
 
     Raises:
         InputError: student and target do not fit.
-        ConfigError: ``temperature`` is not 1, or ``reduction``, ``normalise`` or ``rest`` is
-            unknown.
+        ConfigError: ``temperature`` is not above 0, or not 1 where classes were left out; or
+            ``reduction``, ``normalise`` or ``rest`` is unknown.
     """
-    _check(logits_BNV, target, temperature)
+    _check(logits_BNV, target)
+    if temperature != 1.0:
+        logits_BNV, target = _tempered(logits_BNV, target, temperature)
     match rest:
         case "joined":
             loss_B = _joined_kl(logits_BNV, target)
@@ -82,13 +86,27 @@ def _joined_kl(logits_BNV: Tensor, target: PosteriorBatch) -> Tensor:
     return class_kl(teacher_BNC, logp_BNC).sum(1)
 
 
-def _check(logits_BNV: Tensor, target: PosteriorBatch, temperature: float) -> None:
-    if temperature != 1.0:
+def _tempered(
+    logits_BNV: Tensor, target: PosteriorBatch, temperature: float
+) -> tuple[Tensor, PosteriorBatch]:
+    """Both sides at another temperature: softmax(ln q / τ) is softmax(z / τ) of the teacher."""
+    if not temperature > 0:
+        raise ConfigError(f"temperature is {temperature}; expected a number above 0.")
+    padding_BN = ~node_mask(target.lengths_B, target.lengths_B * 0, target.ids_BNK.shape[1], 1)
+    there_BNK = (target.ids_BNK >= 0) | padding_BN
+    if target.ids_BNK.shape[2] != logits_BNV.shape[2] or not bool(there_BNK.all()):
         raise ConfigError(
-            f"temperature is {temperature}; expected 1, because a cache keeps the classes beyond "
-            "the top k as one sum, and their sum at another temperature cannot be had from it. "
-            "Extract the target at that temperature instead."
+            f"temperature is {temperature}; expected 1, because this target keeps some classes and "
+            "the sum of the others, whose sum at another temperature cannot be had from it. "
+            "Extract the target with `top_k: all`."
         )
+    wide = torch.promote_types(logits_BNV.dtype, torch.float32)
+    kept_BNK = (target.logp_BNC[..., :-1] / temperature).log_softmax(-1)
+    logp_BNC = torch.cat([kept_BNK, torch.full_like(kept_BNK[..., :1], -torch.inf)], -1)
+    return logits_BNV.to(wide) / temperature, replace(target, logp_BNC=logp_BNC)
+
+
+def _check(logits_BNV: Tensor, target: PosteriorBatch) -> None:
     classes, ids = target.logp_BNC.shape, target.ids_BNK.shape
     if logits_BNV.dim() != 3 or len(classes) != 3 or classes[:2] != ids[:2]:
         raise InputError(

@@ -13,7 +13,6 @@ width of the encoder, V vocabulary with the end, R rows.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from kdcache.network.attention import Attention, KeysValues
+from kdcache.network.sharing import Share, weights_of_layers
+from kdcache.network.sines import sines
 
 if TYPE_CHECKING:
     from kdcache.network.decoder_settings import DecoderSettings
@@ -58,14 +59,18 @@ class AttentionDecoder(nn.Module):
         classes: V, the end included.
         memory: M, width of the encoder's frames.
         settings: how large.
+        share: which blocks have their weights in common.
     """
 
-    def __init__(self, classes: int, memory: int, settings: DecoderSettings) -> None:
+    def __init__(
+        self, classes: int, memory: int, settings: DecoderSettings, *, share: Share = "none"
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.embedding = nn.Embedding(classes, settings.width)
         self.dropout = nn.Dropout(settings.dropout)
-        self.blocks = nn.ModuleList(_Block(memory, settings) for _ in range(settings.layers))
+        self.order = weights_of_layers(settings.layers, share)
+        self.blocks = nn.ModuleList(_Block(memory, settings) for _ in set(self.order))
         self.norm = nn.LayerNorm(settings.width)
         self.out = nn.Linear(settings.width, classes)
 
@@ -115,7 +120,7 @@ class AttentionDecoder(nn.Module):
         places_N = torch.arange(fed, device=ids_BL.device)
         before_LN = places_N <= places_N[state.fed :, None]
         x_BLW = self.embedding(ids_BL)
-        x_BLW = x_BLW + _sines(places_N[state.fed :], x_BLW.shape[-1]).to(x_BLW.dtype)
+        x_BLW = x_BLW + sines(places_N[state.fed :], x_BLW.shape[-1]).to(x_BLW.dtype)
         x_BLW = self.dropout(x_BLW)
         past = []
         for layer, block in enumerate(self._blocks()):
@@ -126,7 +131,8 @@ class AttentionDecoder(nn.Module):
         return self.out(self.norm(x_BLW)), after
 
     def _blocks(self) -> list[_Block]:
-        return [block for block in self.blocks if isinstance(block, _Block)]
+        blocks = [block for block in self.blocks if isinstance(block, _Block)]
+        return [blocks[index] for index in self.order]
 
 
 class _Block(nn.Module):
@@ -159,12 +165,3 @@ class _Block(nn.Module):
         x_BLW = x_BLW + self.dropout(self.to_labels(normed_BLW, kept, before_LN))
         x_BLW = x_BLW + self.dropout(self.to_frames(self.norms[1](x_BLW), memory, seen_B11T))
         return x_BLW + self.dropout(self.feed_forward(self.norms[2](x_BLW))), kept
-
-
-def _sines(places_L: Tensor, width: int) -> Tensor:
-    """Sines and cosines of each place, float32 (L, W) (Vaswani et al. 2017, section 3.5)."""
-    rates = torch.exp(
-        torch.arange(0, width, 2, device=places_L.device) * (-math.log(10_000.0) / width)
-    )
-    angles = places_L[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -23,6 +23,7 @@ KINDS: dict[str, str] = {
     "train": f"{_HERE}.train:TrainKind",
     "denominator": f"{_HERE}.denominator:DenominatorKind",
     "extract": f"{_HERE}.extract:ExtractKind",
+    "pack": f"{_HERE}.pack:PackKind",
     "rescore": f"{_HERE}.rescore:RescoreKind",
     "latency": f"{_HERE}.latency:LatencyKind",
     "score": f"{_HERE}.score:ScoreKind",

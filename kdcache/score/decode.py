@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kdcache.score.attention import greedy_attention
 from kdcache.score.ctc import greedy_ctc_decode
 from kdcache.score.greedy import greedy_decode
 from kdcache.student import TransducerStudent
+from kdcache.student.san_m import SanMStudent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +37,13 @@ def _ctc(student: Student, output: StudentOutput) -> list[list[int]]:
     return greedy_ctc_decode(output.ctc_logits_BTV, output.frames_B, student.blank)
 
 
+def _san_m(student: Student, output: StudentOutput) -> list[list[int]]:
+    assert isinstance(student, SanMStudent)
+    return greedy_attention(student.model.decoder, output.hidden_BTD.float(), output.frames_B)
+
+
 _DECODERS: dict[str, Callable[[Student, StudentOutput], list[list[int]]]] = {
     "ctc": _ctc,
     "transducer": _transducer,
+    "san_m": _san_m,
 }

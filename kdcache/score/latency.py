@@ -118,7 +118,8 @@ def stream_utterance(
     for start in range(0, len(audio_N), packet):
         part_N, begun = audio_N[start : start + packet], time.perf_counter()
         take(ear.feed(part_N), begun, start + len(part_N))
-    take(ear.finish(), time.perf_counter(), len(audio_N))
+    begun = time.perf_counter()
+    take(ear.finish(), begun, len(audio_N))
     logits_TV = torch.cat(logits) if logits else torch.zeros(0, student.blank + 1)
     frames = torch.tensor([len(logits_TV)])
     (labels,) = greedy_ctc_decode(logits_TV[None], frames, student.blank)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdcache.stream.counters import StreamCounters
 from kdcache.stream.lhotse_cuts import collate_cuts, stream_cuts
-from kdcache.stream.opening import stream_cache, stream_corpus
+from kdcache.stream.opening import replay_caches, stream_cache, stream_corpus
 from kdcache.stream.plan import EpochPlan, plan_epoch
 from kdcache.stream.source import CacheSource, CorpusSource, Example, Source
 from kdcache.stream.stream import Stream
@@ -23,6 +23,7 @@ __all__ = [
     "TorchDataset",
     "collate_cuts",
     "plan_epoch",
+    "replay_caches",
     "stream_cache",
     "stream_corpus",
     "stream_cuts",

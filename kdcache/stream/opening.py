@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kdcache.errors import ConfigError
 from kdcache.store.disk_cache import DiskCache
 from kdcache.stream.ahead import ShardsAhead
+from kdcache.stream.replay import ReplaySource
 from kdcache.stream.source import CacheSource, CorpusSource, KeptSource
 from kdcache.stream.stream import Stream
 
@@ -97,6 +98,58 @@ def stream_cache(
         ahead=ahead,
         **settings,
     )
+
+
+def replay_caches(
+    caches: Sequence[tuple[int, Cache | str | Path]],
+    *,
+    targets: Sequence[str] | None = None,
+    corpus: str | Path | None = None,
+    sample_rate: int | None = None,
+    tokenizer: Tokenizer | None = None,
+    on_other_text: OnOtherText = "raise",
+    keep_in_memory: bool = False,
+    window_shards: int | None = None,
+    **settings: Any,
+) -> Stream:
+    """Stream several caches of one corpus, each from an optimiser step on.
+
+    Utterances of every step are those that the first cache alone would give.
+
+    Args:
+        caches: the step from which each is read, growing from 0, and an open cache, path or URL.
+        targets, corpus, sample_rate, tokenizer, on_other_text, keep_in_memory: as of
+            :func:`stream_cache`, for each of them.
+        window_shards: shards of the first cache whose rows are mixed at a time.
+        settings: see :class:`Stream`.
+
+    Raises:
+        ConfigError: see :class:`Stream` and :class:`kdcache.stream.replay.ReplaySource`.
+    """
+    from kdcache.store import Cache, open_cache
+
+    opened = [(step, c if isinstance(c, Cache) else open_cache(c)) for step, c in caches]
+    parts = []
+    for step, cache in opened:
+        names = [target.name for target in cache.spec.targets] if targets is None else targets
+        source = CacheSource(
+            cache,
+            names,
+            corpus=corpus,
+            sample_rate=sample_rate,
+            tokenizer=tokenizer,
+            on_other_text=on_other_text,
+        )
+        parts.append((step, source))
+    for step, source in parts[1:]:
+        if not parts[0][1].has_utterances_of(source):
+            raise ConfigError(
+                f"The cache that is replayed from step {step} holds other utterances than the "
+                "first; extract both from the same manifest, to the end."
+            )
+    kept = [(step, KeptSource(one) if keep_in_memory else one) for step, one in parts]
+    shards = None if window_shards is None else opened[0][1].shards_of_rows()
+    return Stream(ReplaySource(kept), shards=shards, window_shards=window_shards, **settings)
 
 
 def stream_corpus(

@@ -166,6 +166,11 @@ class CacheSource:
         """Digest of the spec and of all ids in order; worked out when a position is saved."""
         return _digest_of_ids(self._cache.spec.spec_hash, self._ids)
 
+    def has_utterances_of(self, other: CacheSource) -> bool:
+        """Whether both hold the same utterances, by id."""
+        same: bool = self._ids.equals(other._ids)
+        return same
+
     def load(self, row: int) -> Example:
         """The utterance of ``row`` with its targets, checksums verified."""
         records = {name: self._cache.read_target(row, name) for name in self._targets}

@@ -10,6 +10,7 @@ from kdcache.errors import ConfigError, DamagedCacheError, did_you_mean
 from kdcache.stream.counters import StreamCounters
 from kdcache.stream.plan import EpochPlan, plan_epoch
 from kdcache.stream.prefetch import read_ahead
+from kdcache.stream.replay import ReplaySource
 from kdcache.stream.window import measure_shuffle, plan_window
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Stream:
         self.rank, self.world_size = rank, world_size
         self._seed, self._batch_seconds = seed, batch_seconds
         self._shuffle, self._prefetch = shuffle, prefetch
-        self._epoch, self._next = 0, 0
+        self._epoch, self._next, self._done = 0, 0, 0
         self.waited = 0.0
         self._batches, self._utterances = 0, 0
         self.damaged: dict[int, str] = {}
@@ -146,10 +147,11 @@ class Stream:
 
     def steps(self) -> Iterator[Step]:
         """This worker's share of each remaining step of the epoch."""
-        ahead = read_ahead(self._load_epoch(self._epoch, self._next), self._prefetch)
+        coming = self._load_epoch(self._epoch, self._next, self._done)
+        ahead = read_ahead(coming, self._prefetch)
         waited = self.waited
         for step in ahead:
-            self._next = step.index + 1
+            self._next, self._done = step.index + 1, self._done + 1
             self.waited = waited + ahead.waited
             self._batches += len(step.batches)
             self._utterances += sum(map(len, step.batches))
@@ -158,10 +160,10 @@ class Stream:
 
     def examples(self) -> Iterator[Example]:
         """The same utterances as numpy examples, unpadded; does not move the position."""
-        plan = self.plan(self._epoch)
+        plan, first = self.plan(self._epoch), self._done - self._next
         for index in range(self._next, len(plan)):
             for rows in plan.share(index, self.rank, self.world_size):
-                yield from self._load(rows)
+                yield from self._load(rows, self._source_at(first + index))
 
     def state_dict(self) -> dict[str, Any]:
         """The position, as JSON-ready values."""
@@ -173,6 +175,7 @@ class Stream:
             "batch_seconds": self._batch_seconds,
             "micro_batches_per_step": self._count,
             **self._window_state(),
+            **({"done": self._done} if isinstance(self.source, ReplaySource) else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -190,6 +193,7 @@ class Stream:
                     "the order would differ. Use the same cache and settings to resume."
                 )
         self._epoch, self._next = int(state["epoch"]), int(state["next"])
+        self._done = int(state.get("done", 0))
 
     @property
     def window_shards(self) -> int | None:
@@ -206,43 +210,49 @@ class Stream:
             return {}
         return dict(zip(_WINDOW_STATE, (self._window, self._shards.digest), strict=True))
 
-    def _load_epoch(self, epoch: int, start: int) -> Iterator[Step]:
-        plan = self.plan(epoch)
+    def _load_epoch(self, epoch: int, start: int, done: int) -> Iterator[Step]:
+        """Steps from ``start`` on, before which ``done`` were done since the beginning."""
+        plan, first = self.plan(epoch), done - start
         if self._ahead is None:
-            yield from self._load_steps(plan, epoch, start, lambda _: None)
+            yield from self._load_steps(plan, epoch, start, first, lambda _: None)
             return
         with self._ahead.follow(plan, self.rank, self.world_size) as run:
-            yield from self._load_steps(plan, epoch, start, run.advance)
+            yield from self._load_steps(plan, epoch, start, first, run.advance)
 
     def _load_steps(
-        self, plan: EpochPlan, epoch: int, start: int, begin: Callable[[int], None]
+        self, plan: EpochPlan, epoch: int, start: int, first: int, begin: Callable[[int], None]
     ) -> Iterator[Step]:
         for index in range(start, len(plan)):
             begin(index)
             shares = plan.share(index, self.rank, self.world_size)
-            found = [self._batch(rows.tolist()) for rows in shares]
+            source = self._source_at(first + index)
+            found = [self._batch(rows.tolist(), source) for rows in shares]
             there = [n for n, batch in enumerate(found) if batch is not None]
             batches = tuple(batch for batch in found if batch is not None)
             places = tuple(n * self.world_size + self.rank for n in there)
             yield Step(batches, plan.utterances(index), epoch, index, places)
 
-    def _batch(self, rows: Sequence[int]) -> Batch | None:
+    def _source_at(self, step: int) -> Source:
+        """Where a step is read from, counted from the beginning of training."""
+        return self.source.at(step) if isinstance(self.source, ReplaySource) else self.source
+
+    def _batch(self, rows: Sequence[int], source: Source) -> Batch | None:
         """A micro-batch; ``None`` where all of it is damaged and skipped."""
         try:
-            return self.source.load_batch(rows)
+            return source.load_batch(rows)
         except DamagedCacheError:
             if self._on_damage == "raise":
                 raise
-            self._load(rows)  # names what is damaged
+            self._load(rows, source)  # names what is damaged
             whole = [row for row in rows if row not in self.damaged]
-            return self.source.load_batch(whole) if whole else None
+            return source.load_batch(whole) if whole else None
 
-    def _load(self, rows: Iterable[int]) -> list[Example]:
+    def _load(self, rows: Iterable[int], source: Source) -> list[Example]:
         """Examples of a micro-batch; without those that are damaged, if these are skipped."""
         examples = []
         for row in rows:
             try:
-                examples.append(self.source.load(int(row)))
+                examples.append(source.load(int(row)))
             except DamagedCacheError as error:
                 if self._on_damage == "raise":
                     raise

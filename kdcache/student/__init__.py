@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kdcache.student.ctc_settings import CTCStudentSettings
     from kdcache.student.from_ctc import begin_from_ctc
     from kdcache.student.output import StudentOutput
+    from kdcache.student.packing import pack_student
     from kdcache.student.registry import build_student, load_student, save_student
     from kdcache.student.settings import AnyStudentSettings, StudentSettings
     from kdcache.student.transducer import TransducerStudent
@@ -29,6 +30,7 @@ _HOMES = {
     "begin_from_ctc": "from_ctc",
     "build_student": "registry",
     "load_student": "registry",
+    "pack_student": "packing",
     "save_student": "registry",
 }
 
@@ -43,6 +45,7 @@ __all__ = [
     "begin_from_ctc",
     "build_student",
     "load_student",
+    "pack_student",
     "save_student",
 ]
 

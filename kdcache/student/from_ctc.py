@@ -15,6 +15,9 @@ variance 1 stay within √(D−1).
 A path of CTC may stay on a label for some frames, one of a transducer may not. To say a label
 once, and to listen to the labels before it, is what is left for the RNN-T loss to teach.
 
+Where the joint network only adds, the encoder's logits are given the head's weights, and what is
+added to them is zero.
+
 Where the joint network is wider than the encoder, the other units keep their random weights but
 the head does not listen to them yet; it learns to.
 
@@ -51,6 +54,9 @@ def begin_from_ctc(student: TransducerStudent) -> None:
     """
     head = _check_head(student)
     model = student.model
+    if student.is_additive:
+        _add_nothing(student, head)
+        return
     width = head.in_features
     with torch.no_grad():
         lift_D = _greatest_hidden(student)
@@ -62,6 +68,16 @@ def begin_from_ctc(student: TransducerStudent) -> None:
         # In float64: the two terms are large beside their difference.
         lifted_V = head.weight.double() @ lift_D.double()
         model.joint.head.bias.copy_(head.bias.double() - lifted_V)
+
+
+def _add_nothing(student: TransducerStudent, head: nn.Linear) -> None:
+    """Where the joint network only adds, the encoder's logits are the head's, and d_u is 0."""
+    model = student.model
+    with torch.no_grad():
+        model.decoder.embedding.reset_parameters()
+        _set(model.encoder_projector, head.weight, head.bias)
+        projector = model.decoder.decoder_projector
+        _set(projector, torch.zeros_like(projector.weight), 0)
 
 
 def _set(layer: nn.Linear, weight: Tensor, bias: Tensor | float) -> None:
@@ -84,6 +100,8 @@ def _check_head(student: TransducerStudent) -> nn.Linear:
             "Got a student without a CTC head, expected one to begin the transducer from; train "
             "one with `student.ctc_head: true` and `loss: {rnnt: 0, ctc: 1}` first."
         )
+    if student.is_additive:
+        return student.ctc_head
     config = student.model.config
     hidden, joint = student.ctc_head.in_features, config.decoder_hidden_size
     if joint < hidden:

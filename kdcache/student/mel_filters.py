@@ -47,8 +47,8 @@ def mel_filters(channels: int, kernel: int, sample_rate: int) -> Tensor:
     waves_CK = 2 * math.pi * hertz_C[:, None] * seconds_K
     turned = [torch.cos(waves_CK + phase * 2 * math.pi / PHASES) for phase in range(PHASES)]
     filters_CK = window_K * torch.cat(turned)
-    norms_C1: Tensor = filters_CK.norm(dim=1, keepdim=True).clamp(min=1e-9)
-    return filters_CK / norms_C1
+    norms_C1: Tensor = filters_CK.norm(dim=1, keepdim=True)
+    return filters_CK / norms_C1.clamp(min=1e-9)
 
 
 def _mel(hertz: float) -> float:

@@ -30,6 +30,7 @@ class StudentOutput:
         frames_B: T of each utterance.
         hidden_BTD: last hidden states of the encoder.
         ctc_logits_BTV: logits of a CTC projection of the encoder, where there is one.
+        own_logits_BTV: the encoder's own logits, where the joint network only adds to them.
         vectors_BTD: the encoder's states projected to the teacher's width, where that is asked
             for.
         codes_BTQE: logits of the entries of the teacher's codebooks, where they are asked for.
@@ -51,7 +52,13 @@ class StudentOutput:
     codes_BTQE: Tensor | None = None
     predict: Callable[[Tensor], Tensor] | None = None
     attention_logits_BUV: Tensor | None = None
+    own_logits_BTV: Tensor | None = None
     layer_vectors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def frame_logits(self) -> Tensor | None:
+        """What the encoder says of each frame, its own logits or else those of the CTC head:
+        (B, T, V); ``None`` where it has neither."""
+        return self.ctc_logits_BTV if self.own_logits_BTV is None else self.own_logits_BTV
 
     def factored(self) -> FactoredLogits:
         """The lattice for a loss, which evaluates the joint network where and when it needs it."""

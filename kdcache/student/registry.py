@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdcache.errors import InputError
+from kdcache.student.packing import unpacked
 
 if TYPE_CHECKING:
     import torch
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, str] = {
     "ctc": "kdcache.student.ctc:CTCStudent",
+    "san_m": "kdcache.student.san_m:SanMStudent",
     "transducer": "kdcache.student.transducer:TransducerStudent",
 }
 """Class of each kind, by the name that settings use."""
 
 MODEL_TYPES: dict[str, str] = {
+    "kdcache_additive_rnnt": "transducer",
+    "kdcache_san_m": "san_m",
     "kdcache_streaming_wav2vec2": "ctc",
     "parakeet_rnnt": "transducer",
     "wav2vec2": "ctc",
@@ -47,14 +51,16 @@ def save_student(student: Student, directory: str | Path) -> Path:
 
 
 def load_student(directory: str | Path, device: torch.device | str = "cpu") -> Student:
-    """Read what :func:`save_student` wrote; the student is in evaluation mode.
+    """Read what :func:`save_student` or :func:`pack_student` wrote, in evaluation mode.
 
     Raises:
         InputError: the directory holds no student that can be read.
         TokenizerError: the tokenizer's size is not the model's.
     """
     path = Path(directory)
-    student = student_class(_kind_of(path)).load(path)
+    kind = student_class(kind_of(path))
+    with unpacked(path) as place:
+        student = kind.load(place)
     return student.to(device).eval()
 
 
@@ -65,7 +71,12 @@ def student_class(kind: str) -> type[Student]:
     return found
 
 
-def _kind_of(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """The kind of the student that lies in a directory.
+
+    Raises:
+        InputError: none does.
+    """
     file = path / "config.json"
     if not file.is_file():
         raise InputError(

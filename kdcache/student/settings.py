@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from kdcache.config import Settings
 from kdcache.network.decoder_settings import DecoderSettings
 from kdcache.student.ctc_settings import CTCStudentSettings
+from kdcache.student.san_m_settings import SanMStudentSettings
 
 FEATURE_SHIFT = 0.01
 """Seconds between two feature frames."""
@@ -35,6 +36,9 @@ class StudentSettings(Settings):
         "decoder_kl": "rescorer",
     }
     """Terms of the loss that it can learn from, and the setting that each needs, if any."""
+
+    INSTEAD: ClassVar[dict[str, tuple[str, str]]] = {"encoder_kl": ("joint_kind", "additive")}
+    """Terms for which a value of another setting does as well."""
 
     PARTS: ClassVar[tuple[str, ...]] = (
         "encoder",
@@ -70,6 +74,11 @@ class StudentSettings(Settings):
 
     joint: int = Field(default=96, ge=8)
     """Width J of prediction and joint network."""
+
+    joint_kind: Literal["relu", "additive"] = "relu"
+    """How the joint network joins encoder and prediction network: ``relu``, their sum bent and
+    projected to the vocabulary; or ``additive``, the sum of what each says in logits, so that the
+    encoder has logits of its own. Then ``joint`` is the width of the prediction network alone."""
 
     prediction_layers: int = Field(default=1, ge=1)
     """LSTM layers of the prediction network."""
@@ -114,7 +123,9 @@ def _with_kind(value: Any) -> Any:
 
 
 AnyStudentSettings = Annotated[
-    Annotated[CTCStudentSettings | StudentSettings, Field(discriminator="kind")],
+    Annotated[
+        CTCStudentSettings | SanMStudentSettings | StudentSettings, Field(discriminator="kind")
+    ],
     BeforeValidator(_with_kind),
 ]
 """Settings of a student of any kind: a union that ``kind`` chooses from."""

@@ -1,7 +1,8 @@
 """A transducer student: features, FastConformer encoder, LSTM prediction network, joint.
 
 The network is ``transformers``' ParakeetForRNNT, so that a trained student is a directory
-that ``from_pretrained`` loads and that can be a teacher itself (self-distillation chains).
+that ``from_pretrained`` loads and that can be a teacher itself (self-distillation chains). With an
+additive joint it is one of ``kdcache.network``, and J is V.
 
 Shapes: B batch, N samples, F feature frames, M mel bands, T encoder frames, U labels,
 V vocabulary with blank (the last class), J joint width, D hidden size.
@@ -18,9 +19,12 @@ from transformers import ParakeetEncoderConfig, ParakeetForRNNT, ParakeetRNNTCon
 from transformers.models.parakeet import ParakeetFeatureExtractor
 
 from kdcache.codec.codebooks import ENTRIES
+from kdcache.errors import ConfigError
+from kdcache.network.additive_transducer import AdditiveTransducer, AdditiveTransducerConfig
 from kdcache.network.attention_decoder import AttentionDecoder
 from kdcache.student.augment import mask_features
 from kdcache.student.base import Student, audio_of
+from kdcache.student.log_mel import log_mel
 from kdcache.student.output import StudentOutput
 from kdcache.student.transducer_files import read_transducer, write_transducer
 
@@ -83,6 +87,11 @@ class TransducerStudent(Student):
         whole: nn.Module = self.model
         return whole
 
+    @property
+    def is_additive(self) -> bool:
+        """Whether the joint network only adds, so that what it takes of the encoder are logits."""
+        return isinstance(self.model, AdditiveTransducer)
+
     def parts(self) -> dict[str, nn.Module]:
         """Encoder, prediction network, joint network with its projection, and the heads."""
         model = self.model
@@ -95,6 +104,21 @@ class TransducerStudent(Student):
         heads = ("ctc_head", "hidden_head", "codebook_head", "rescorer")
         found = {name: getattr(self, name) for name in heads}
         return own | {name: head for name, head in found.items() if head is not None}
+
+    def share_decoder(self, other: TransducerStudent) -> None:
+        """Have prediction network and joint network of another from now on, weights and all.
+
+        Raises:
+            ConfigError: they are of other sizes.
+        """
+        mine, others = (_decoder_shapes(model) for model in (self.model, other.model))
+        if mine != others:
+            raise ConfigError(
+                "The two transducers' prediction and joint networks differ in size or kind, so "
+                "that they cannot share them; give both the same joint, joint_kind and "
+                "prediction_layers."
+            )
+        self.model.decoder, self.model.joint = other.model.decoder, other.model.joint
 
     def grow(self, settings: Any) -> None:
         """Add a rescorer, if it is asked for."""
@@ -112,9 +136,7 @@ class TransducerStudent(Student):
 
     def features(self, audio_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised log-mel features (B, F, M) and their mask (B, F), on the model's device."""
-        samples = [row[:n].cpu() for row, n in zip(audio_BN, lengths_B.tolist(), strict=True)]
-        out = self.extractor(samples, sampling_rate=self.sample_rate, return_tensors="pt")
-        return out["input_features"].to(self.device), out["attention_mask"].to(self.device)
+        return log_mel(self.extractor, audio_BN, lengths_B, self.device)
 
     def encode(self, features_BFM: Tensor, mask_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Hidden states (B, T, D), joint inputs (B, T, J) and frames (B,)."""
@@ -190,6 +212,7 @@ class TransducerStudent(Student):
             frames_B=frames_B,
             hidden_BTD=hidden_BTD,
             ctc_logits_BTV=ctc,
+            own_logits_BTV=encoder_BTJ.float() if self.is_additive else None,
         )
 
     def save(self, directory: Path) -> None:
@@ -211,9 +234,21 @@ class TransducerStudent(Student):
         return build_transducer(settings, tokenizer)
 
 
+def _decoder_shapes(model: ParakeetForRNNT) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights by name; of which kind the joint network is says its class."""
+    parts = {"decoder": model.decoder, type(model.joint).__name__: model.joint}
+    return {
+        f"{name}.{key}": tuple(value.shape)
+        for name, part in parts.items()
+        for key, value in part.state_dict().items()
+    }
+
+
 def build_transducer(settings: StudentSettings, tokenizer: Tokenizer) -> TransducerStudent:
     """A student with random weights (from torch's global seed), blank after the last token."""
-    model = ParakeetForRNNT(_network_config(settings, tokenizer.vocab_size))
+    config = _network_config(settings, tokenizer.vocab_size)
+    additive = isinstance(config, AdditiveTransducerConfig)
+    model = AdditiveTransducer(config) if additive else ParakeetForRNNT(config)
     _scale_by_fan_in(model)
     extractor = ParakeetFeatureExtractor()
     return TransducerStudent(
@@ -254,7 +289,8 @@ def _network_config(settings: StudentSettings, tokens: int) -> ParakeetRNNTConfi
         layerdrop=0.0,
         **dropouts,
     )
-    return ParakeetRNNTConfig(
+    made = AdditiveTransducerConfig if settings.joint_kind == "additive" else ParakeetRNNTConfig
+    return made(
         vocab_size=tokens + 1,
         blank_token_id=tokens,
         pad_token_id=tokens,

@@ -8,6 +8,7 @@ rescorer.safetensors            only where there is an attention decoder for a s
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from transformers.models.parakeet import ParakeetFeatureExtractor
 from kdcache.codec.codebooks import ENTRIES
 from kdcache.corpus.tokenizer import load_tokenizer
 from kdcache.errors import TokenizerError
+from kdcache.network.additive_transducer import MODEL_TYPE, AdditiveTransducer
 from kdcache.network.decoder_files import RESCORER, load_decoder, save_decoder
 from kdcache.quiet import quiet_transformers
 
@@ -90,7 +92,7 @@ def read_transducer(path: Path) -> TransducerParts:
         InputError: the rescorer is not the model's.
     """
     with quiet_transformers():
-        model = ParakeetForRNNT.from_pretrained(path, local_files_only=True, use_safetensors=True)
+        model = _class_of(path).from_pretrained(path, local_files_only=True, use_safetensors=True)
     extractor = ParakeetFeatureExtractor.from_pretrained(path, local_files_only=True)
     tokenizer = load_tokenizer(path)
     if tokenizer.vocab_size + 1 != model.config.vocab_size:
@@ -113,6 +115,12 @@ def read_transducer(path: Path) -> TransducerParts:
         sizes = (config.vocab_size, config.encoder_config.hidden_size)
         rescorer = load_decoder(path / RESCORER, *sizes)
     return TransducerParts(model, extractor, tokenizer, heads, ctc, weights, rescorer)
+
+
+def _class_of(path: Path) -> type[ParakeetForRNNT]:
+    """What ``config.json`` says that the network is."""
+    model_type = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
+    return AdditiveTransducer if model_type == MODEL_TYPE else ParakeetForRNNT
 
 
 def _distillation_heads(student: TransducerStudent) -> dict[str, nn.Linear]:

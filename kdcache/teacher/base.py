@@ -48,7 +48,7 @@ class TransformersTeacher(ABC):
     def __init__(self, directory: str | Path, device: str = "cpu", dtype: str = "float32") -> None:
         files = open_directory(directory)
         self.architecture = architecture_of(files.config)
-        self.model = load_model(files, self.architecture, device, dtype)
+        self.model = self._load(files, device, dtype)
         self.extractor = load_extractor(files, self.extractor_class())
         self._tokenizer = load_tokenizer(files.path)
         self._prepare(files)
@@ -187,6 +187,10 @@ class TransformersTeacher(ABC):
         self, audio: list[np.ndarray], tokens: list[tuple[int, ...]]
     ) -> list[TeacherOutput]:
         """Run one batch, already checked and not empty, without gradients."""
+
+    def _load(self, files: TeacherDirectory, device: str, dtype: str) -> Any:
+        """The model in evaluation mode, without gradients."""
+        return load_model(files, self.architecture, device, dtype)
 
     def _prepare(self, files: TeacherDirectory) -> None:
         """Check that the parts fit, and load what else the adapter needs."""

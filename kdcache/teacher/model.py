@@ -7,6 +7,7 @@ are chosen by shape and hardware and so would tie an utterance's numbers to its 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +24,11 @@ DTYPES: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+OWN: dict[str, str] = {
+    "AdditiveTransducer": "kdcache.network.additive_transducer",
+}
+"""Modules of architectures that transformers does not have."""
 
 # A mask embedding is used in training alone, and some published checkpoints lack it.
 TRAINING_ONLY = ("masked_spec_embed",)
@@ -64,7 +70,8 @@ def load_model(directory: TeacherDirectory, architecture: str, device: str, dtyp
         ConfigError: unknown device or dtype.
     """
     where, number = parse_device(device), parse_dtype(dtype)
-    model_class = getattr(transformers, architecture, None)
+    home = import_module(OWN[architecture]) if architecture in OWN else transformers
+    model_class = getattr(home, architecture, None)
     if model_class is None:
         raise TeacherError(
             f"{directory.path} holds a {architecture}, which transformers "

@@ -25,9 +25,11 @@ GROUP = "kdcache.teachers"
 _WAVEFORM_CTC = "kdcache.teacher.waveform_ctc:WaveformCTCTeacher"
 
 ADAPTERS: dict[str, str] = {
+    "AdditiveTransducer": "kdcache.teacher.transducer:TransducerTeacher",
     "ParakeetForRNNT": "kdcache.teacher.transducer:TransducerTeacher",
     "ParakeetForCTC": "kdcache.teacher.ctc:ParakeetCTCTeacher",
     "WhisperForConditionalGeneration": "kdcache.teacher.attention:WhisperTeacher",
+    "KdcacheSanM": "kdcache.teacher.san_m:SanMTeacher",
     "Data2VecAudioForCTC": _WAVEFORM_CTC,
     "HubertForCTC": _WAVEFORM_CTC,
     "UniSpeechForCTC": _WAVEFORM_CTC,
@@ -39,10 +41,12 @@ ADAPTERS: dict[str, str] = {
 
 # For a config.json that names no architecture.
 MODEL_TYPES: dict[str, str] = {
+    "kdcache_additive_rnnt": "AdditiveTransducer",
     "parakeet_rnnt": "ParakeetForRNNT",
     "parakeet_ctc": "ParakeetForCTC",
     "parakeet_tdt": "ParakeetForTDT",
     "whisper": "WhisperForConditionalGeneration",
+    "kdcache_san_m": "KdcacheSanM",
     "data2vec-audio": "Data2VecAudioForCTC",
     "hubert": "HubertForCTC",
     "unispeech": "UniSpeechForCTC",

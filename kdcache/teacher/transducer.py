@@ -1,12 +1,13 @@
-"""Transducer teachers: ``ParakeetForRNNT``.
+"""Transducer teachers: ``ParakeetForRNNT``, and ``AdditiveTransducer`` of this project.
 
 The lattice is not multiplied out here: the output carries the projected encoder frames and
 prediction network states, and the joint network makes rows of logits on demand.
 
-The joint network adds the two and applies a non-linearity before its output layer, so there
-are no encoder logits of its own. A directory that holds an auxiliary CTC head over the
-encoder's last hidden states (``ctc_head.safetensors``: ``weight`` (V, D), ``bias`` (V,), the
-same classes and blank as the lattice) offers ``encoder_logits`` from it. One that holds the
+Parakeet's joint network adds the two and applies a non-linearity before its output layer, so there
+are no encoder logits of its own; where the joint network only adds (``kdcache.network``), what it
+takes of the encoder are ``encoder_logits``. Otherwise a directory that holds an auxiliary CTC head
+over the encoder's last hidden states (``ctc_head.safetensors``: ``weight`` (V, D), ``bias`` (V,),
+the same classes and blank as the lattice) offers ``encoder_logits`` from it. One that holds the
 attention decoder of a second pass (``rescorer.safetensors``, see ``kdcache.network``) offers
 ``decoder_logits``: of each label and of the end, whose class is the last.
 
@@ -26,6 +27,7 @@ from torch.nn.functional import linear
 from torch.nn.utils.rnn import pad_sequence
 
 from kdcache.errors import InputError, TeacherError
+from kdcache.network.additive_transducer import AdditiveTransducer
 from kdcache.network.decoder_files import load_decoder
 from kdcache.teacher.parakeet import ParakeetTeacher
 from kdcache.teacher.protocol import LatticeLogits, TeacherOutput
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class TransducerTeacher(ParakeetTeacher):
-    """A ``ParakeetForRNNT`` as a teacher."""
+    """A transducer as a teacher."""
 
     kind = TeacherKind.TRANSDUCER
     version = "1"
@@ -60,6 +62,10 @@ class TransducerTeacher(ParakeetTeacher):
         self.predictor = LstmPredictor(self.model.decoder, self.start_id)
 
     @property
+    def _is_additive(self) -> bool:
+        return isinstance(self.model, AdditiveTransducer)
+
+    @property
     def blank_id(self) -> int:
         """Class id of blank."""
         return self.configured_class("blank_token_id")
@@ -75,9 +81,11 @@ class TransducerTeacher(ParakeetTeacher):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Encoder logits only with an auxiliary head, decoder logits only with a rescorer."""
+        """Encoder logits only of an additive joint network or with an auxiliary head, decoder
+        logits only with a rescorer."""
+        has_logits = self._is_additive or self._head is not None
         first = ("decoder_logits",) if self._rescorer is not None else ()
-        heads = (*first, "encoder_logits") if self._head is not None else first
+        heads = (*first, "encoder_logits") if has_logits else first
         return (*heads, "features", "hidden", "lattice")
 
     def _forward(
@@ -103,7 +111,7 @@ class TransducerTeacher(ParakeetTeacher):
                     frames=frames,
                     tokens=labels,
                     hidden_TD=hidden_TD,
-                    frame_logits_TV=linear(hidden_TD, *self._head) if self._head else None,
+                    frame_logits_TV=self._frame_logits(lattice, hidden_TD),
                     lattice=lattice,
                     token_logits_UV=None
                     if spelt_BUV is None
@@ -113,6 +121,12 @@ class TransducerTeacher(ParakeetTeacher):
                 )
             )
         return outputs
+
+    def _frame_logits(self, lattice: LatticeLogits, hidden_TD: Tensor) -> Tensor | None:
+        """What the encoder says of each frame: (T, V); ``None`` where it cannot say."""
+        if self._is_additive:
+            return lattice.encoder_TJ
+        return None if self._head is None else linear(hidden_TD, *self._head)
 
     def predict(self, tokens: list[tuple[int, ...]]) -> Tensor:
         """Prediction network states (B, U+1, J) after the start and each label.

@@ -32,6 +32,10 @@ from kdcache.corpus.tokenizer import train_sentencepiece
 from kdcache.network.attention_decoder import AttentionDecoder
 from kdcache.network.decoder_files import RESCORER, save_decoder
 from kdcache.network.decoder_settings import DecoderSettings
+from kdcache.network.san_m import SanM
+from kdcache.network.san_m_files import save_san_m
+from kdcache.network.san_m_settings import SanMSettings
+from kdcache.network.sharing import ShareSettings
 from kdcache.quiet import quiet_transformers
 from kdcache.teacher.directory import CTC_HEAD
 
@@ -79,14 +83,52 @@ def save_small_transducer(
     model.generation_config.decoder_start_token_id = blank
     path = _save(directory, model, ParakeetFeatureExtractor(), tokenizer)
     if ctc_head:
-        generator = torch.Generator().manual_seed(seed)
-        weight = torch.randn(blank + 1, hidden, generator=generator)
-        bias = torch.randn(blank + 1, generator=generator)
-        save_file({"weight": weight, "bias": bias}, path / CTC_HEAD)
+        _save_ctc_head(path, blank + 1, hidden, seed)
     if rescorer:
         sizes = DecoderSettings(width=16, layers=1, heads=2, dropout=0)
         decoder = _random(lambda: AttentionDecoder(blank + 1, hidden, sizes), seed)
         save_decoder(decoder, path / RESCORER)
+    return path
+
+
+def save_small_san_m(
+    directory: str | Path,
+    tokens: Tokenizer | Sequence[str],
+    *,
+    hidden: int = 32,
+    layers: int = 2,
+    seed: int = 0,
+    ctc_head: bool = False,
+) -> Path:
+    """A SAN-M encoder whose layers share their weights, with an attention decoder of one layer.
+
+    Args:
+        directory: where to; made if missing.
+        tokens: a tokenizer, or transcripts to make a character tokenizer of.
+        hidden: width of encoder and decoder.
+        layers: of the encoder.
+        seed: of the weights.
+        ctc_head: whether to add an auxiliary CTC head.
+    """
+    tokenizer = _tokenizer(tokens)
+    classes = tokenizer.vocab_size + 1
+    sizes = SanMSettings(
+        hidden=hidden,
+        layers=layers,
+        heads=2,
+        feed_forward=2,
+        memory_kernel=5,
+        subsampling_channels=4,
+        decoder=DecoderSettings(width=hidden, layers=1, heads=2),
+        share=ShareSettings(encoder="all"),
+    )
+    path = Path(directory)
+    path.mkdir(parents=True, exist_ok=True)
+    save_san_m(_random(lambda: SanM(classes, sizes), seed), path)
+    ParakeetFeatureExtractor().save_pretrained(path)
+    tokenizer.save(path)
+    if ctc_head:
+        _save_ctc_head(path, classes, hidden, seed)
     return path
 
 
@@ -214,6 +256,13 @@ def save_small_whisper(
         **(many if languages else {}),
     )
     return _save(directory, model, WhisperFeatureExtractor(chunk_length=seconds), tokenizer)
+
+
+def _save_ctc_head(path: Path, classes: int, hidden: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(classes, hidden, generator=generator)
+    bias = torch.randn(classes, generator=generator)
+    save_file({"weight": weight, "bias": bias}, path / CTC_HEAD)
 
 
 def _parakeet_encoder(hidden: int, layers: int) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from kdcache.train.data_settings import DataSettings
 from kdcache.train.launch import run_training
 from kdcache.train.metrics import note_of
-from kdcache.train.settings import DataSettings, LossSettings, OptimSettings, TrainSettings
+from kdcache.train.settings import LossSettings, OptimSettings, TrainSettings
 from kdcache.train.tune import tune_trainable
 from kdcache.train.validation_settings import ValidationSettings
 

@@ -1,8 +1,10 @@
 """Checkpoints of a run: written whole or not at all, and found again by the next start.
 
     <out>/student/                               the finished student, there only at the end
+    <out>/teacher/                               the teacher that was trained beside it, if any
     <out>/best/                                  the one of the best validation, and its values
     <out>/checkpoints/step-00000400/student/     a Hugging Face directory
+    <out>/checkpoints/step-00000400/teacher/     of a teacher that is trained beside it
     <out>/checkpoints/step-00000400/training.pt  optimiser, step, position in the stream
 
 A directory is written under another name, flushed to the disk and then renamed, so that what has
@@ -55,6 +57,12 @@ class Checkpoint:
         """Directory of the student's weights."""
         return self.path / "student"
 
+    @property
+    def teacher(self) -> Path | None:
+        """Directory of the teacher that was trained beside it, if any was."""
+        found = self.path / "teacher"
+        return found if found.is_dir() else None
+
     def training_state(self) -> dict[str, Any]:
         """Optimiser, stream position and the like.
 
@@ -81,11 +89,24 @@ def save_checkpoint(
     *,
     keep: int = 2,
     spare: Collection[int] = (),
+    teacher: Student | None = None,
 ) -> Checkpoint:
-    """Write one; then delete all but the newest ``keep`` and those of the steps in ``spare``."""
+    """Write one; then delete all but the newest ``keep`` and those of the steps in ``spare``.
+
+    Args:
+        out: directory of the run.
+        step: optimiser steps done.
+        student: as it is.
+        state: all else that the run goes on from.
+        keep: how many stay.
+        spare: steps of others that stay.
+        teacher: one that is trained beside the student.
+    """
     final = out / "checkpoints" / f"{PREFIX}{step:08d}"
     with _whole(final) as temporary:
         save_student(student, temporary / "student")
+        if teacher is not None:
+            save_student(teacher, temporary / "teacher")
         torch.save(state, temporary / "training.pt")
     for old in list_checkpoints(out)[:-keep]:
         if old.step not in spare:
@@ -98,6 +119,14 @@ def save_finished(out: Path, student: Student) -> Path:
     final = finished_student(out)
     with _whole(final) as temporary:
         save_student(student, temporary)
+    return final
+
+
+def save_teacher(out: Path, teacher: Student) -> Path:
+    """Write the teacher that was trained beside the student; its directory."""
+    final = out / "teacher"
+    with _whole(final) as temporary:
+        save_student(teacher, temporary)
     return final
 
 
@@ -136,7 +165,7 @@ def publish_best(out: Path, step: int, values: Mapping[str, Any]) -> None:
 
 def clear_leavings(out: Path) -> None:
     """Delete what a killed start had half written."""
-    for pattern in (f"checkpoints/.{PREFIX}*", ".student.*", ".best.*"):
+    for pattern in (f"checkpoints/.{PREFIX}*", ".student.*", ".teacher.*", ".best.*"):
         for path in out.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kdcache.corpus import load_tokenizer, read_manifest
 from kdcache.errors import ConfigError
 from kdcache.store import open_cache
-from kdcache.stream import stream_cache, stream_corpus
+from kdcache.stream import replay_caches, stream_cache, stream_corpus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,14 +47,19 @@ def load_data(settings: TrainSettings, world: World) -> tuple[Stream, Tokenizer]
     cache = open_cache(data.cache)
     _check_audio(cache, data.corpus, "data")
     tokenizer = load_tokenizer(data.tokenizer or cache.tokenizer_dir)
+    shared |= {
+        "targets": settings.streamed_targets(),
+        "corpus": data.corpus,
+        "sample_rate": SAMPLE_RATE,
+        "tokenizer": tokenizer,
+        "on_other_text": data.on_other_text,
+        "window_shards": data.window_shards,
+    }
+    if data.replay:
+        later = [(one.from_step, one.cache) for one in data.replay]
+        return replay_caches([(0, cache), *later], **shared), tokenizer
     stream = stream_cache(
         cache,
-        targets=settings.targets(),
-        corpus=data.corpus,
-        sample_rate=SAMPLE_RATE,
-        tokenizer=tokenizer,
-        on_other_text=data.on_other_text,
-        window_shards=data.window_shards,
         disk_cache=data.disk_cache,
         disk_cache_bytes=data.disk_cache_bytes,
         ahead_shards=data.ahead_shards,

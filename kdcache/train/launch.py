@@ -137,6 +137,7 @@ def prepare(settings: TrainSettings) -> None:
     from kdcache.train.board import check_board
     from kdcache.train.data import load_data, load_validation
     from kdcache.train.denominator import check_denominator
+    from kdcache.train.live import check_live
 
     _check_same_run(settings)
     if settings.tensorboard:
@@ -146,9 +147,10 @@ def prepare(settings: TrainSettings) -> None:
     check_denominator(settings.loss, tokenizer)
     if settings.validation is not None:
         load_validation(settings, world, tokenizer)
-    if settings.init is None:
+    if settings.init is None and settings.live is None:
         clocks = (stream.source.frame_shift, settings.student.frame_shift)
         alignment_of(settings.align, settings.loss, *clocks)
+    check_live(settings)
     settings.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_comparable(settings), indent=2) + "\n"
     (settings.out / "config.json").write_text(text, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from kdcache.student import build_student, load_student
 from kdcache.student.augment import SpecAugment
 from kdcache.student.noise import NoiseAugment, add_noise
 from kdcache.student.pruning import Pruner
+from kdcache.student.quantisation import Rounding
 from kdcache.train.alignment import alignment_of
 from kdcache.train.best import Best
 from kdcache.train.checkpoint import (
@@ -24,9 +26,11 @@ from kdcache.train.checkpoint import (
     read_best,
     save_checkpoint,
     save_finished,
+    save_teacher,
 )
 from kdcache.train.data import SAMPLE_RATE, load_data
 from kdcache.train.freeze import Frozen
+from kdcache.train.live import LiveTeacher
 from kdcache.train.metrics import save_shuffle
 from kdcache.train.objective import loss_terms, weighted_sum
 from kdcache.train.optim import build_optimizer, learning_rate, set_learning_rate
@@ -49,6 +53,10 @@ if TYPE_CHECKING:
 
 SECONDS = "audio_seconds"
 """Beside the terms in a step's totals: audio of the step."""
+
+
+TEACHER = "teacher_loss"
+"""Beside them, of a live teacher that is trained."""
 
 
 class Trainer:
@@ -78,15 +86,21 @@ class Trainer:
         _check_spelling(student, tokenizer)
         student.grow(settings.student)
         self.student = student.to(world.device)
+        self._live = None
+        if settings.live is not None:
+            saved = checkpoints[-1].teacher if checkpoints else None
+            self._live = LiveTeacher(settings, self.student, saved)
         self._frozen = Frozen(self.student, settings.freeze)
-        self._statistics = RunningStatistics(self.student, world)
+        self._trained = self._live.with_student(self.student) if self._live else self.student
+        self._statistics = RunningStatistics(self._trained, world)
         self._weights = settings.loss
-        clocks = (self.stream.source.frame_shift, student.frame_shift)
+        teacher = self._live or self.stream.source
+        clocks = (teacher.frame_shift, student.frame_shift)
         self._alignment = alignment_of(settings.align, settings.loss, *clocks)
         self._validator = None
         if settings.validation is not None:
             self._validator = Validator(settings, world, tokenizer, self._alignment)
-        self.optimizer = build_optimizer(self.student, settings.optim)
+        self.optimizer = build_optimizer(self._trained, settings.optim)
         if checkpoints:
             self._restore(checkpoints[-1].training_state())
         self._pruner = None
@@ -95,6 +109,9 @@ class Trainer:
         if world.is_first:
             clear_leavings(self._out)
             self._publish()
+        self._rounding = None
+        if settings.quantise is not None:
+            self._rounding = Rounding(self.student, settings.quantise)
         self._recorder = Recorder(settings, self.step, writes=world.is_first)
         self._clock = StallClock(world)
 
@@ -131,14 +148,15 @@ class Trainer:
         rate = learning_rate(self.step, self._settings.optim)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
-        with self._statistics.step():
+        with self._statistics.step(), self._rounded():
             totals = self._backward(step)
-        self._world.sum_gradients(self.student.parameters())
+        self._world.sum_gradients(self._trained.parameters())
         if self._pruner is not None:
             self._pruner.drop_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.student.parameters(), self._settings.optim.clip_norm
-        )
+        clip_norm = self._settings.optim.clip_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), clip_norm)
+        if self._live is not None:
+            torch.nn.utils.clip_grad_norm_(self._live.own_weights(self.student), clip_norm)
         self.optimizer.step()
         self.step += 1
         if self._pruner is not None:
@@ -151,8 +169,12 @@ class Trainer:
         for place, batch in zip(step.places, step.batches, strict=True):
             self._seed(place)
             with self._statistics.micro_batch():
-                terms = self._terms(to_device(batch, self._world.device))
+                terms, teacher = self._terms(to_device(batch, self._world.device))
             loss = weighted_sum(terms, self._weights) / step.utterances
+            if teacher is not None:
+                loss = loss + teacher / step.utterances
+                own = teacher.detach() / step.utterances
+                totals[TEACHER] = totals.get(TEACHER, 0.0) + own
             loss.backward()  # type: ignore[no-untyped-call]
             for name, values_B in terms.items():
                 totals[name] = totals.get(name, 0.0) + values_B.detach().sum() / step.utterances
@@ -160,15 +182,25 @@ class Trainer:
             totals[SECONDS] = totals.get(SECONDS, 0.0) + seconds
         return totals
 
-    def _terms(self, batch: Batch) -> dict[str, torch.Tensor]:
-        augment = None
+    def _rounded(self) -> AbstractContextManager[None]:
+        """Within it weights are as 8 bits hold them, where that is asked for."""
+        return nullcontext() if self._rounding is None else self._rounding.after(self.step)
+
+    def _terms(self, batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+        """Terms of the student's loss, and the loss of a live teacher that is trained."""
+        augment, clean = None, batch
         if self._settings.augment:
             augment = replace(SpecAugment(), seed=self._settings.seed, step=self.step)
         if self._settings.noise is not None:
             noise = NoiseAugment(self._settings.noise, seed=self._settings.seed, step=self.step)
             batch = add_noise(batch, noise)
         output = self.student(batch, augment, self._settings.dtype)
-        return loss_terms(output, batch, self.student.blank, self._weights, self._alignment)
+        own = None
+        if self._live is not None:
+            lesson = self._live.teach(clean, batch, augment, self._weights)
+            batch, own = lesson.batch, lesson.loss
+        terms = loss_terms(output, batch, self.student.blank, self._weights, self._alignment)
+        return terms, own
 
     def _seed(self, place: int) -> None:
         """Dropout depends on the micro-batch's place in the run, not on its worker."""
@@ -182,8 +214,9 @@ class Trainer:
         names = sorted(weights)
         zero = torch.zeros((), device=self._world.device)
         damaged = zero + len(self.stream.damaged)
-        values = torch.stack([*(totals.get(name, zero) for name in (*names, SECONDS)), damaged])
-        *sums, audio, skipped = self._world.sum(values).tolist()
+        kept = (*names, SECONDS, TEACHER)
+        values = torch.stack([*(totals.get(name, zero) for name in kept), damaged])
+        *sums, audio, taught, skipped = self._world.sum(values).tolist()
         times = self._clock.tick(self.stream.waited)
         summed = dict(zip(names, sums, strict=True))
         second = max(times.step_seconds, 1e-9)
@@ -193,6 +226,7 @@ class Trainer:
                 "epoch": step.epoch,
                 "loss": sum(weights[name] * value for name, value in summed.items()),
                 **summed,
+                **({TEACHER: taught} if self._live and self._live.trained else {}),
                 "learning_rate": rate,
                 "gradient_norm": float(norm),
                 **({} if self._pruner is None else {"sparsity": round(self._pruner.sparsity, 6)}),
@@ -221,7 +255,7 @@ class Trainer:
         settings = self._settings.validation
         if settings is None or self._validator is None or (self.step % settings.every and not last):
             return {}
-        with self._clock.paused():
+        with self._clock.paused(), self._rounded():
             values = self._validator.run(self.student)
         self.best = self.best.after(values, settings.metric, self.step, settings.min_delta)
         self._recorder.validation({"step": self.step, **values})
@@ -242,6 +276,7 @@ class Trainer:
                 state,
                 keep=self._settings.keep_checkpoints,
                 spare={self.best.step},
+                teacher=self._live.trained if self._live else None,
             )
             self._publish()
         self._world.barrier()
@@ -270,6 +305,8 @@ class Trainer:
     def _finish(self) -> Path:
         if self._world.is_first:
             self._recorder.finish()
+            if self._live is not None and self._live.trained is not None:
+                save_teacher(self._out, self._live.trained.eval())
             save_finished(self._out, self.student.eval())
         self._world.barrier()
         return finished_student(self._out)

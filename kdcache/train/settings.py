@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from kdcache.config import ConfigLocation, ConfigPath, Settings
+from kdcache.config import ConfigPath, Settings
 from kdcache.errors import did_you_mean
-from kdcache.stream.opening import AHEAD_SHARDS, DISK_CACHE_BYTES
 from kdcache.student.prune_settings import PruneSettings
+from kdcache.student.quantise_settings import QuantiseSettings
 from kdcache.student.settings import AnyStudentSettings, StudentSettings
 from kdcache.train.align_settings import AlignSettings
+from kdcache.train.data_settings import DataSettings
+from kdcache.train.live_settings import LiveSettings
 from kdcache.train.ramp import Ramp
 from kdcache.train.validation_settings import ValidationSettings
 
@@ -34,51 +36,6 @@ TARGETS = {
 """The cached target that a term of the loss is made of, by the term's name."""
 
 
-class DataSettings(Settings):
-    """What the student learns from: a cache, or a bare corpus where there is no teacher."""
-
-    cache: ConfigLocation | None = None
-    """The cache to stream from: its directory or URL."""
-
-    corpus: ConfigPath | None = None
-    """A manifest. With a cache: where its audio is joined from, by utterance id. Without
-    one: what is trained on."""
-
-    tokenizer: ConfigPath | None = None
-    """Tokenizer directory or file; the cache's own if left out."""
-
-    keep_in_memory: bool = False
-    """Decode each utterance once and keep it, for small corpora."""
-
-    on_damage: Literal["raise", "skip"] = "raise"
-    """What becomes of an utterance whose cached bytes are not what was written: end the run, or
-    go on without it; metrics and report count those."""
-
-    on_other_text: Literal["raise", "keep"] = "raise"
-    """What becomes of an utterance whose text in ``corpus`` is not the one that its teacher was
-    conditioned on: end the run, or keep the cache's text."""
-
-    window_shards: int | None = Field(default=None, ge=1)
-    """Shards of the cache whose utterances are mixed at a time. Left out: all of them, and 64 where
-    ``disk_cache`` is used."""
-
-    disk_cache: ConfigPath | None = None
-    """A local directory to which the shards of a cache in an object store are fetched, ahead of
-    training. Workers, and runs, may share it. Of no effect for a cache in a directory."""
-
-    disk_cache_bytes: int = Field(default=DISK_CACHE_BYTES, ge=1)
-    """What ``disk_cache`` may hold; shards that were used longest ago are deleted."""
-
-    ahead_shards: int = Field(default=AHEAD_SHARDS, ge=1)
-    """Shards to fetch to ``disk_cache`` before they are needed."""
-
-    @model_validator(mode="after")
-    def _something(self) -> DataSettings:
-        if self.cache is None and (self.corpus is None or self.tokenizer is None):
-            raise ValueError("should have `cache`, or `corpus` and `tokenizer`")
-        return self
-
-
 class LossSettings(Settings):
     """Weights of the terms of the loss; a term with weight 0 is not computed. And over what."""
 
@@ -98,8 +55,12 @@ class LossSettings(Settings):
     those."""
 
     encoder_kl: float = Field(default=0.0, ge=0)
-    """KL from the cache's ``encoder_logits`` to the student's CTC head, nats summed over
-    frames; needs ``student.ctc_head``."""
+    """KL from the cache's ``encoder_logits`` to the student's encoder, nats summed over frames;
+    needs ``student.joint_kind: additive``, whose own logits it has, or ``student.ctc_head``."""
+
+    encoder_temperature: float = Field(default=1.0, gt=0)
+    """τ of ``encoder_kl``: both models' logits are divided by it. Other than 1 it needs all classes
+    of every frame in the cache (``top_k: all``), since a sum at τ cannot be had from that at 1."""
 
     ctc: float = Field(default=0.0, ge=0)
     """CTC loss of the auxiliary head; needs ``student.ctc_head``."""
@@ -164,7 +125,7 @@ class LossSettings(Settings):
     ramps: dict[str, Ramp] = Field(default={})
     """By term, how its weight is reached, for example ``{lattice_kl: {steps: 500}}``."""
 
-    OPTIONS: ClassVar[tuple[str, ...]] = ("label_smoothing",)
+    OPTIONS: ClassVar[tuple[str, ...]] = ("encoder_temperature", "label_smoothing")
     """Settings that are numbers, and no weights."""
 
     @model_validator(mode="after")
@@ -245,6 +206,9 @@ class TrainSettings(Settings):
     loss: LossSettings = LossSettings()
     """What is minimised."""
 
+    live: LiveSettings | None = None
+    """A teacher in the process, in the place of a cache's targets, as a control."""
+
     align: AlignSettings = AlignSettings()
     """Which frames of the teacher and of the student belong together."""
 
@@ -253,6 +217,10 @@ class TrainSettings(Settings):
 
     prune: PruneSettings | None = None
     """Weights to be set to zero while it is trained, the smallest first; left out: none."""
+
+    quantise: QuantiseSettings | None = None
+    """Compute with weights rounded to 8 bits while it is trained, such as ``{begin: 500}``, so that
+    it loses less when it is packed; left out: with the weights as they are."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the network's products. Weights, gradients, losses and features are float32."""
@@ -317,9 +285,13 @@ class TrainSettings(Settings):
             _check_learns(self.student, term)
         for part in self.freeze:
             _check_part(self.student, part)
-        if self.targets() and self.data.cache is None:
+        if self.targets() and self.data.cache is None and self.live is None:
             asked = " or ".join(f"loss.{name}" for name in self.loss.weights() if name in TARGETS)
             raise ValueError(f"should have data.cache for {asked}")
+        if self.live is not None and self.data.replay:
+            raise ValueError("should have no data.replay for live, whose teacher is no cache")
+        if self.live is not None and not (self.live.train or self.targets()):
+            raise ValueError(f"should have a term of {', '.join(TARGETS)} for live")
         if self.prune is not None and self.prune.end > self.optim.steps:
             raise ValueError(
                 f"should have prune.end ({self.prune.end}) within optim.steps ({self.optim.steps})"
@@ -350,8 +322,12 @@ class TrainSettings(Settings):
         terms = tuple(self.validated_loss().weights())
         return (*(("loss", *terms) if terms else ()), *(("wer",) if self.validation.decode else ()))
 
+    def streamed_targets(self) -> tuple[str, ...]:
+        """Names of the targets that come from the cache: none where the teacher is live."""
+        return self.targets() if self.live is None else ()
+
     def targets(self) -> tuple[str, ...]:
-        """Names of the cached targets that the loss needs."""
+        """Names of the teacher's targets that the loss needs."""
         weights = self.loss.weights()
         found = (self._targets_of(term) for term in TARGETS if term in weights)
         return tuple(dict.fromkeys(target for targets in found for target in targets))
@@ -378,6 +354,9 @@ def _check_learns(student: AnyStudentSettings, term: str) -> None:
             f"should have loss.{term}: 0, since a student of kind {student.kind} learns from {can}"
         )
     needed = student.TERMS[term]
+    other, serves = getattr(student, "INSTEAD", {}).get(term, ("", None))
+    if other and getattr(student, other) == serves:
+        return
     if needed and not getattr(student, needed):
         unset = {bool: "true", int: "<number>"}
         value = unset.get(type(getattr(student, needed)), "<settings>")

@@ -68,12 +68,12 @@ def transducer_terms(
 def encoder_term(
     output: StudentOutput, batch: Batch, weights: LossSettings, alignment: Alignment
 ) -> Tensor:
-    """Divergence of the teacher's frame posteriors from those of the CTC head."""
+    """Divergence of the teacher's frame posteriors from the student's: of its encoder's own logits
+    where the joint network only adds, else of its CTC head."""
     target = batch.targets["encoder_logits"]
     assert isinstance(target, PosteriorBatch)
-    assert output.ctc_logits_BTV is not None
     return aligned_posterior_kl(
-        output.ctc_logits_BTV,
+        _head(output.frame_logits(), "encoder_kl"),
         output.frames_B,
         target,
         alignment.ratio,
@@ -81,6 +81,7 @@ def encoder_term(
         alignment.group,
         reduction="none",
         rest=weights.rest,
+        temperature=weights.encoder_temperature,
         ids=batch.ids,
     )
 
@@ -272,6 +273,7 @@ def _lattice_terms(
 
 
 _HEADS = {
+    "encoder_kl": "ctc_head and no additive joint",
     "hidden_mse": "hidden_head",
     "hidden_codes": "codebook_head",
     "attention": "attention decoder",

@@ -7,6 +7,7 @@ import pytest
 from kdcache.teacher import Teacher, load_teacher
 from kdcache.testing.small_teachers import (
     save_small_ctc,
+    save_small_san_m,
     save_small_transducer,
     save_small_wav2vec2,
     save_small_whisper,
@@ -37,6 +38,13 @@ class TestTwoPass(TeacherContract):
     def teacher(cls, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
         path = save_small_transducer(tmp_path_factory.mktemp("t"), TEXTS, rescorer=True)
         return load_teacher(path)
+
+
+class TestSanM(TeacherContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def teacher(cls, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+        return load_teacher(save_small_san_m(tmp_path_factory.mktemp("t"), TEXTS, ctc_head=True))
 
 
 class TestParakeetCtc(TeacherContract):

@@ -61,20 +61,20 @@ def test_it_ends_with_its_table(tmp_path: Path, sets: list[str]) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     arms = {arm["name"]: arm for arm in json.loads((tmp_path / "results.json").read_text())["arms"]}
     assert arms.keys() == {
-        "whole · teacher",
-        "whole · scratch",
-        "whole · distilled",
-        "24 · scratch",
-        "24 · at_once",
-        "24 · two_stages",
+        "teacher · whole",
+        "scratch · whole",
+        "distilled · whole",
+        "scratch · 24",
+        "at_once · 24",
+        "two_stages · 24",
     }
-    streams, whole = arms["24 · two_stages"]["figures"], arms["whole · distilled"]["figures"]
+    streams, whole = arms["two_stages · 24"]["figures"], arms["distilled · whole"]["figures"]
     assert streams["latency_worst"] == pytest.approx(24 * 0.02 + 0.03, abs=0.011)
     assert streams["latency_mean"] < streams["latency_worst"] < whole["latency_worst"]
     assert (
         streams["parameters"]
         == whole["parameters"]
-        < arms["whole · teacher"]["figures"]["parameters"]
+        < arms["teacher · whole"]["figures"]["parameters"]
     )
     if not sets:
-        assert arms["24 · two_stages"]["wer"] < 0.9
+        assert arms["two_stages · 24"]["wer"] < 0.9

@@ -1,5 +1,5 @@
 """``train``: what `kdcache train` does. Outputs: ``student``, ``run``, and ``best`` where there is
-a validation."""
+a validation, ``teacher`` where one is trained beside it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,12 @@ class TrainKind(StageKind[TrainSettings]):
         return {"cpus_per_worker": os.cpu_count() or 1, **values, "out": str(place)}
 
     def outputs(self, settings: TrainSettings, place: Path) -> dict[str, Path]:
-        """The finished student, the run with its checkpoints, the best student."""
+        """The finished student, the run with its checkpoints, the best student, and the teacher
+        that was trained beside it."""
         best = {"best": place / "best"} if settings.validation is not None else {}
-        return {"student": place / "student", "run": place, **best}
+        tandem = settings.live is not None and settings.live.train
+        teacher = {"teacher": place / "teacher"} if tandem else {}
+        return {"student": place / "student", "run": place, **best, **teacher}
 
     def decisive(self, settings: TrainSettings) -> dict[str, Any]:
         """All but those that a run may change when it goes on."""

@@ -206,7 +206,7 @@ def test_the_job_asks_for_actors_while_there_is_no_machine(repository: Path) -> 
     words = entrypoint(repository)
     overrides = [value for flag, value in itertools.pairwise(words) if flag == "--set"]
     config = load_config(repository / "cluster" / "extract.yaml", ExtractConfig, overrides)
-    crew = muster(config, 1000, {"memory": 1e9})  # a head without CPUs
+    crew = muster(config, 1000, [{"memory": 1e9}])  # a head without CPUs
     gpu = cluster_of(repository, "rayjob.yaml")["workerGroupSpecs"][0]
     assert (crew.device, crew.gpus) == ("cuda", 1)
     assert 1 < crew.actors <= gpu["maxReplicas"]

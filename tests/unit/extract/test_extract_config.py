@@ -82,7 +82,8 @@ def test_every_setting_is_described():
 def test_the_example_shows_every_setting_with_its_default(tmp_path):
     text = (files("kdcache.extract") / "example.yaml").read_text()
     opened = re.sub(r"^(\s*)# (?=-|  |[a-z_]+:)", r"\1", text, flags=re.MULTILINE)
-    others = r"^\s*- (hidden|full_sum|kind: (encoder_logits|hidden|hypotheses)).*\n(^    .*\n)*"
+    kinds = "encoder_logits|hidden|hypotheses"
+    others = rf"^\s*- (frame_logits|hidden|full_sum|kind: ({kinds})).*\n(^    .*\n)*"
     opened = re.sub(others, "", opened, flags=re.MULTILINE)
     path = tmp_path / "example.yaml"
     path.write_text(text)

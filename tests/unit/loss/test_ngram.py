@@ -126,4 +126,4 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 
 def test_too_many_states_are_refused() -> None:
     with pytest.raises(ConfigError, match="lower order"):
-        denominator_of(estimate_ngram([(0,)], 5000, 1))
+        denominator_of(NGram(1, "", np.zeros(4097, int), np.zeros((4097, 2)), np.zeros((4097, 1))))

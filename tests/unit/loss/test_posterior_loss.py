@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdcache.batch import PosteriorBatch
 from kdcache.errors import ConfigError, InputError
-from kdcache.loss import posterior_kl
+from kdcache.loss import Rest, posterior_kl
 
 LENGTHS = [5, 1, 3, 0]
 
@@ -110,9 +110,33 @@ def test_reductions_and_normalisers(student: Tensor, target: PosteriorBatch) -> 
     assert each[3] == 0
 
 
-def test_another_temperature_is_refused(student: Tensor, target: PosteriorBatch) -> None:
-    with pytest.raises(ConfigError, match="temperature is 2.0; expected 1, because a cache"):
+def test_another_temperature_needs_every_class(student: Tensor, target: PosteriorBatch) -> None:
+    with pytest.raises(ConfigError, match="temperature is 2.0; expected 1, because this target"):
         posterior_kl(student, target, temperature=2.0)
+    with pytest.raises(ConfigError, match=r"temperature is 0.0; expected a number above 0"):
+        posterior_kl(student, target, temperature=0.0)
+
+
+@pytest.mark.parametrize("rest", ["joined", "spread"])
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_a_temperature_is_that_of_both_logits(
+    student: Tensor, rest: Rest, temperature: float
+) -> None:
+    """KL(softmax(e^T/τ) ‖ softmax(e^S/τ)) from what was cached at 1, and nothing from padding."""
+    teacher = random_logits(seed=2)
+    dense = top_k_target(teacher, 6)
+    value = posterior_kl(student, dense, temperature, reduction="none", rest=rest)
+    q, p = (z.div(temperature).log_softmax(-1) for z in (teacher, student))
+    terms = (q.exp() * (q - p)).sum(-1)
+    expected = torch.stack([terms[row, :n].sum() for row, n in enumerate(LENGTHS)])
+    torch.testing.assert_close(value, expected)
+    assert_same = torch.testing.assert_close
+    assert_same(gradient(value.sum(), student), gradient(expected.sum(), student))
+
+    def function(z: Tensor) -> Tensor:
+        return posterior_kl(z, dense, temperature, reduction="none", rest=rest)
+
+    assert torch.autograd.gradcheck(function, (random_logits(seed=1).requires_grad_(),))
 
 
 def test_bad_input_is_one_sentence(student: Tensor, target: PosteriorBatch) -> None:

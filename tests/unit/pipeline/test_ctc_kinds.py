@@ -67,7 +67,8 @@ def test_decoding_as_it_comes(tones: Path, tmp_path: Path, streaming: Any) -> No
     counts = read_counts(tmp_path / "latency" / "score.json")
     assert counts.labels == {"arm": "x", "seed": 3}
     assert facts["wer"] == counts.wer
-    worst = 0.9 if streaming is None else 0.085 + 0.01  # a chunk, and the packet that ends it
+    # A chunk, what its last frame hears beyond its shift, and the packet that ends it.
+    worst = 0.9 if streaming is None else 0.08 + 0.03 + 0.01
     assert facts["latency_worst"] == pytest.approx(worst, abs=0.01)
     assert 0 < facts["latency_mean"] < facts["latency_worst"]
     # What was heard chunk by chunk is what a score of whole utterances hears.

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from kdcache.batch import Batch
 from kdcache.corpus import load_tokenizer
 from kdcache.errors import ConfigError, TokenizerError
+from kdcache.score import latency
 from kdcache.score.latency import latency_report, stream_utterance
 from kdcache.student import (
     CTCStudent,
     CTCStudentSettings,
     StudentSettings,
     build_student,
+    ctc_network,
     load_student,
     save_student,
 )
@@ -188,6 +190,26 @@ def test_a_whole_student_waits_for_the_end(tokenizer: Tokenizer) -> None:
     assert max(streamed.waits) == pytest.approx(1.0)
     with pytest.raises(ConfigError, match="hears utterances whole"):
         ChunkedCTC(student_of(tokenizer))
+
+
+@pytest.mark.parametrize("streaming", [None, StreamingSettings(chunk=20, history=0)])
+def test_every_chunk_s_computing_is_counted(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, streaming
+) -> None:
+    """By a clock that the convolutions alone move on: a second each time."""
+    now = 0.0
+
+    def convolve(model: object, audio: Tensor) -> Tensor:
+        nonlocal now
+        now += 1.0
+        return real(model, audio)
+
+    real = ctc_network.convolve
+    monkeypatch.setattr(ctc_network, "convolve", convolve)
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: now)
+    streamed = stream_utterance(student_of(tokenizer, streaming=streaming), noise(16_000)[0])
+    assert streamed.computing == ((1.0,) if streaming is None else (1.0, 1.0, 1.0))
+    assert latency_report([streamed]).real_time_factor == len(streamed.computing)
 
 
 def test_latency_needs_a_student_of_its_kind(tokenizer: Tokenizer) -> None:

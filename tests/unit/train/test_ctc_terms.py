@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,7 @@ from kdcache.loss import (
     vector_mse,
 )
 from kdcache.student import StudentOutput, load_student
+from kdcache.train.alignment import Alignment
 from kdcache.train.launch import prepare, train_here
 from kdcache.train.metrics import read_metrics
 from kdcache.train.objective import NonFiniteLossError, loss_terms
@@ -99,6 +101,27 @@ def test_every_term_is_its_loss(graph_file: Path) -> None:
     }
     for name in names:
         torch.testing.assert_close(terms[name], expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_terms_that_compare_frames_take_their_time_shifts(graph_file: Path) -> None:
+    """A student that is the teacher two frames late has nothing to learn at a shift of two."""
+    output, batch = make()
+    teacher = batch.targets["frame_logits"].values_BTD
+    h2, h4 = batch.targets["h2"].values_BTD, batch.targets["h4"].values_BTD
+
+    def late(values: Tensor) -> Tensor:
+        return torch.cat([values.new_zeros(2, 2, values.shape[2]), values[:, :5]], dim=1)
+
+    vectors = {"h2": late(h2), "h4": late(h4)}
+    output = replace(output, ctc_logits_BTV=late(teacher), layer_vectors=vectors)
+    names = ("encoder_kl", "logit_mse", "sequence_kd", "hidden_mse")
+    weights = LossSettings(rnnt=0, denominator=graph_file, **dict.fromkeys(names, 1.0))
+    shifted = Alignment(shifts=dict.fromkeys(names, range(4)))
+    terms = loss_terms(output, batch, BLANK, weights, shifted)
+    unshifted = loss_terms(output, batch, BLANK, weights)
+    for name in names:
+        torch.testing.assert_close(terms[name], torch.zeros(2), rtol=0, atol=1e-4)
+        assert (unshifted[name] > 0.1).all()
 
 
 @pytest.mark.parametrize("term", ["lf_mmi", "sequence_kd"])
