@@ -23,6 +23,8 @@ FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
     "latency_worst": ("latency, worst", lambda value: f"{value * 1e3:,.0f} ms"),
     "chunk_seconds": ("computing a chunk", lambda value: f"{value * 1e3:.1f} ms"),
     "worst_chunk_seconds": ("computing, worst", lambda value: f"{value * 1e3:.1f} ms"),
+    "weight": ("μ", lambda value: f"{value:.2f}"),
+    "nearest": ("nearest", lambda value: f"{value:.2%}"),
     "cache_bytes_per_hour": ("cache per hour", lambda value: f"{value / 1e6:.2f} MB"),
 }
 """Heading and form of figures that are known; others are shown with four digits."""

@@ -8,11 +8,16 @@ import pytest
 import torch
 from test_greedy import noise, student
 
+from kdcache.corpus import load_tokenizer
 from kdcache.lattice import rnnt_loss
 from kdcache.score.nbest import n_best
 from kdcache.score.report import hear_samples
+from kdcache.student import build_student
+from kdcache.student.settings import StudentSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kdcache.student import StudentOutput, TransducerStudent
 
 __all__ = ["student"]
@@ -24,9 +29,8 @@ def heard(student: TransducerStudent) -> StudentOutput:
         return hear_samples(student, noise(8_000, 5_000, 11_000))
 
 
-def test_scores_are_those_of_the_rnnt_loss(
-    student: TransducerStudent, heard: StudentOutput
-) -> None:
+def check_scores(student: TransducerStudent, heard: StudentOutput) -> None:
+    """Each is what the RNN-T loss of these labels says."""
     for row, found in enumerate(n_best(student, heard, beam=4)):
         assert 1 <= len(found) <= 4
         for one in found:
@@ -39,6 +43,22 @@ def test_scores_are_those_of_the_rnnt_loss(
             length = torch.tensor([len(one.labels)])
             (nats,) = rnnt_loss(logits, labels, frames, length, student.blank, "none").tolist()
             assert one.score == pytest.approx(-nats, rel=1e-5)
+
+
+def test_scores_are_those_of_the_rnnt_loss(
+    student: TransducerStudent, heard: StudentOutput
+) -> None:
+    check_scores(student, heard)
+
+
+def test_of_a_joint_network_that_only_adds_too(tones: Path) -> None:
+    torch.manual_seed(0)
+    sizes = StudentSettings(
+        hidden=16, layers=1, joint=16, subsampling_channels=4, joint_kind="additive"
+    )
+    student = build_student(sizes, load_tokenizer(tones / "tokenizer")).eval()
+    with torch.inference_mode():
+        check_scores(student, hear_samples(student, noise(8_000, 5_000)))
 
 
 def test_the_best_comes_first_and_none_twice(
