@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_extract.py                       about two minutes
     python tests/benchmarks/bench_extract.py --units 24 --rounds 5
 
-It asserts nothing. The teacher has some twenty times the demo's parameters, so that it takes nine
+It asserts nothing. The teacher has some thirty times the demo's parameters, so that it takes nine
 tenths of the time, and random weights; audio is noise: what a batch costs does not depend on them.
 Its lattices are kept as the demo keeps them.
 
@@ -63,7 +63,7 @@ UNIT, BATCH_SECONDS = 16, 30.0
 def parse_args() -> argparse.Namespace:
     """Sizes; the defaults take two minutes."""
     parser = arguments(__doc__)
-    parser.add_argument("--hidden", type=int, default=416, help="width of the teacher")
+    parser.add_argument("--hidden", type=int, default=512, help="width of the teacher")
     parser.add_argument("--units", type=int, default=6, help=f"of {UNIT} utterances")
     parser.add_argument("--rounds", type=int, default=3, help="extractions, and bare loops")
     return parser.parse_args()

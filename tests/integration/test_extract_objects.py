@@ -242,7 +242,7 @@ def test_an_unfit_server_is_refused_by_name(place, upstream, monkeypatch, kind, 
     from kdcache.cli.main import main
 
     monkeypatch.setattr("kdcache.extract.driver.ray_scout", lambda *_: pytest.fail)
-    monkeypatch.setattr("kdcache.extract.driver._work", pytest.fail)
+    monkeypatch.setattr("kdcache.extract.driver.work_off", pytest.fail)
     where = f"s3://{BUCKET}/{kind.__name__}"
     # Without a given number format its settings are chosen on a sample.
     target = {"kind": "encoder_logits", "codec": {"name": "root"}} if goal else "encoder_logits"
