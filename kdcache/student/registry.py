@@ -10,6 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
+
 from kdcache.errors import InputError
 from kdcache.student.packing import unpacked
 
@@ -59,8 +61,16 @@ def load_student(directory: str | Path, device: torch.device | str = "cpu") -> S
     """
     path = Path(directory)
     kind = student_class(kind_of(path))
-    with unpacked(path) as place:
-        student = kind.load(place)
+    try:
+        with unpacked(path) as place:
+            student = kind.load(place)
+    # What libraries raise where a file is gone, cut short, or of another network.
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"The student in {path} cannot be read ({why}); copy the directory again, or train it "
+            "again."
+        ) from error
     return student.to(device).eval()
 
 
