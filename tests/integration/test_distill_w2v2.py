@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TINY = [
     "params.teacher_steps=3",
     "params.steps=2",
+    "params.steps_of_both=4",
     "params.width=16",
     "stages.speech.settings.synth.splits.train=12",
     "stages.speech.settings.synth.splits.test=4",
@@ -36,13 +37,16 @@ def test_the_second_stage_s_teacher_is_the_first_stage_s_student(tmp_path: Path)
         assert f"whole/distilled/{seed}" in jobs[f"small_cache/{seed}"].needs
         streams = jobs[f"streaming/two_stages_shifted/24/{seed}"]
         assert {f"small_cache/{seed}", f"whole/distilled/{seed}"} <= set(streams.needs)
-        at_once = jobs[f"streaming_direct/12/{seed}"]
+        at_once = jobs[f"streaming_direct/at_once/12/{seed}"]
         assert "teacher_cache" in at_once.needs
         assert at_once.settings.student.streaming.chunk == 12
         assert at_once.settings.targets() == (
             "encoder_logits", "frame_logits", "hidden_2", "hidden_4",
         )  # fmt: skip
         assert at_once.settings.init is None
+        longer = jobs[f"streaming_direct/at_once_longer/12/{seed}"].settings
+        stages = [jobs[f"whole/distilled/{seed}"], jobs[f"streaming/two_stages/12/{seed}"]]
+        assert longer.optim.steps == sum(stage.settings.optim.steps for stage in stages)
         scratch = jobs[f"streaming_scratch/12/{seed}"].settings
         assert scratch.student == at_once.settings.student
         assert scratch.loss.weights() == {"ctc": 1}
@@ -66,6 +70,7 @@ def test_it_ends_with_its_table(tmp_path: Path, sets: list[str]) -> None:
         "distilled · whole",
         "scratch · 24",
         "at_once · 24",
+        "at_once_longer · 24",
         "two_stages · 24",
     }
     streams, whole = arms["two_stages · 24"]["figures"], arms["distilled · whole"]["figures"]
