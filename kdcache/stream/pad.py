@@ -12,16 +12,22 @@ if TYPE_CHECKING:
     from kdcache.stream.buffers import Allocate
 
 
-def pad(arrays: Sequence[np.ndarray], value: float, empty: Allocate = np.empty) -> np.ndarray:
+def pad(
+    arrays: Sequence[np.ndarray],
+    value: float,
+    empty: Allocate = np.empty,
+    dtype: type[np.generic] | None = None,
+) -> np.ndarray:
     """Stack arrays of one dtype and rank along a new first axis.
 
     Args:
         arrays: at least one.
         value: of the padding.
         empty: makes the array to fill.
+        dtype: of that array, which holds every value of theirs; theirs if None.
     """
     shape = widest(arrays)
-    padded = empty((len(arrays), *shape), arrays[0].dtype)
+    padded = empty((len(arrays), *shape), dtype or arrays[0].dtype)
     if all(array.shape == shape for array in arrays):
         joined = padded.reshape(len(arrays) * shape[0], *shape[1:])
         return np.concatenate(arrays, out=joined).reshape(padded.shape)
