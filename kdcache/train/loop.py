@@ -11,7 +11,7 @@ import xxhash
 
 from kdcache.batch import to_device
 from kdcache.errors import ConfigError, TokenizerError
-from kdcache.student import build_student, load_student
+from kdcache.student import TransducerStudent, begin_from_ctc, build_student, load_student
 from kdcache.student.augment import SpecAugment
 from kdcache.student.noise import NoiseAugment, add_noise
 from kdcache.student.pruning import Pruner
@@ -330,7 +330,11 @@ def _first_student(
                 f"`init` names a student of kind {student.kind}, and student.kind is "
                 f"{settings.student.kind}; give student: {{kind: {student.kind}}}."
             )
-        return student.begin(settings.student)
+        student = student.begin(settings.student)
+        if settings.begin_from_ctc:
+            assert isinstance(student, TransducerStudent)  # the settings have seen to it
+            begin_from_ctc(student)
+        return student
     return build_student(settings.student, tokenizer)
 
 

@@ -198,6 +198,11 @@ class TrainSettings(Settings):
     init: ConfigPath | None = None
     """Start from the weights of this trained student instead of random ones."""
 
+    begin_from_ctc: bool = False
+    """Let the transducer of ``init`` begin as its own CTC head, which has learnt already where
+    labels are: from the first step it says of every node what that head says
+    (:func:`kdcache.student.begin_from_ctc`)."""
+
     freeze: list[str] = Field(default=[])
     """Parts of the student that are left as ``init`` has them, by name: of a transducer
     ``encoder``, ``prediction``, ``joint`` and its heads. They are in evaluation mode: no dropout,
@@ -281,6 +286,11 @@ class TrainSettings(Settings):
             )
         if self.noise is not None and self.noise[0] > self.noise[1]:
             raise ValueError(f"should have the lowest ratio of noise first, got {self.noise}")
+        if self.begin_from_ctc and (self.init is None or not _is_with_head(self.student)):
+            raise ValueError(
+                "should have init, and a transducer with student.ctc_head: true, for "
+                "begin_from_ctc: what it begins with is a student whose CTC head was trained"
+            )
         for term in self.loss.weights():
             _check_learns(self.student, term)
         for part in self.freeze:
@@ -336,6 +346,11 @@ class TrainSettings(Settings):
         """Of a term; a student may learn several of the teacher's layers."""
         several = getattr(self.student, "hidden_targets", ()) if term == "hidden_mse" else ()
         return several or (TARGETS[term],)
+
+
+def _is_with_head(student: AnyStudentSettings) -> bool:
+    """Whether it is a transducer with a CTC head."""
+    return isinstance(student, StudentSettings) and student.ctc_head
 
 
 def _check_part(student: AnyStudentSettings, part: str) -> None:
