@@ -26,7 +26,10 @@ ARMS = {
     "1+2+3 · distilled_then_alone",
     "1+2+3 · distilled",
 }
-STEPS = ("teacher_steps", "teacher_second_steps", "first_steps", "second_steps", "third_steps")
+STEPS = (
+    "teacher_ctc_steps", "teacher_steps", "teacher_second_steps",
+    "ctc_steps", "first_steps", "second_steps", "third_steps",
+)  # fmt: skip
 STAGES = ("first", "second", "third")
 NETWORK = {"hidden": 16, "layers": 1, "heads": 2, "joint": 16, "subsampling_channels": 4}
 TINY = [
