@@ -1,7 +1,8 @@
 """How an extraction's throughput grows with its actors, and how many a driver can serve.
 
     python tests/benchmarks/bench_extract_scale.py                         1, 4, 16; four minutes
-    python tests/benchmarks/bench_extract_scale.py --actors 1 4 16 64 256  needs memory and time
+    python tests/benchmarks/bench_extract_scale.py --actors 256 --sleep 30 --window 90
+                                          30 GB of memory and swap; ten minutes
 
 The teachers of these actors sleep instead of computing; all else is the real thing: the pool, the
 plan of a million utterances, the events file, Ray's calls, and a commit of each unit to a cache on
@@ -235,6 +236,8 @@ def raylets(actors: int) -> Iterator[float]:
     """Ray on four nodes that hold so many actors; what fraction of a CPU each of these takes."""
     os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"})
     os.environ.setdefault("RAY_health_check_failure_threshold", "40")
+    # What sleeps may be swapped out: Ray would kill actors where 95 % of the memory is in use.
+    os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
     import ray
     from ray.cluster_utils import Cluster
 
@@ -300,12 +303,16 @@ def main() -> None:
     parser.add_argument("--sleep", type=float, default=5.0, help="seconds that a unit takes")
     parser.add_argument("--window", type=float, default=30.0, help="seconds that are measured")
     args = parser.parse_args()
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="kdcache-scale-") as folder:
-        publish(measure_all(args, Path(folder)), args.json)
+        try:
+            measure_all(args, Path(folder), rows)
+        finally:
+            publish(rows, args.json)
 
 
-def measure_all(args: Any, folder: Path) -> list[Row]:
-    """All rows."""
+def measure_all(args: Any, folder: Path, rows: list[Row]) -> None:
+    """Add all rows; those before a number of actors that found no memory have been added."""
     from kdcache.store import create_or_open
     from kdcache.testing.samples import TOKENIZER_FILES, sample_packed, sample_spec
 
@@ -314,7 +321,7 @@ def measure_all(args: Any, folder: Path) -> list[Row]:
     writer = create_or_open(folder / "cache", spec, "zarr", TOKENIZER_FILES)
     loops = iter(planned(table, UNIT, "loop"))
     each = best(lambda: commit_seconds(writer, loops, packed))
-    rows = [Row("extract.scale.commits", 1 / each, f"units of {UNIT} a second of one core")]
+    rows.append(Row("extract.scale.commits", 1 / each, f"units of {UNIT} a second of one core"))
 
     def alone() -> float:
         units = planned(table, UNIT, "alone")
@@ -332,7 +339,6 @@ def measure_all(args: Any, folder: Path) -> list[Row]:
         job = Job(args.sleep, str(folder / "cache"), spec, packed)
         for count in args.actors:
             rows += scaled(job, cpus, count, args.window, table, log)
-    return rows
 
 
 def scaled(
