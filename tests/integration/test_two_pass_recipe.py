@@ -26,10 +26,7 @@ ARMS = {
     "1+2+3 · distilled_then_alone",
     "1+2+3 · distilled",
 }
-STEPS = (
-    "teacher_ctc_steps", "teacher_steps", "teacher_second_steps",
-    "ctc_steps", "first_steps", "second_steps", "third_steps",
-)  # fmt: skip
+STEPS = ("teacher_steps", "teacher_second_steps", "first_steps", "second_steps", "third_steps")
 STAGES = ("first", "second", "third")
 NETWORK = {"hidden": 16, "layers": 1, "heads": 2, "joint": 16, "subsampling_channels": 4}
 TINY = [
@@ -79,6 +76,20 @@ def test_a_student_has_at_most_45_percent_of_the_teacher(
         return sum(weight.numel() for weight in student.parameters())
 
     assert 0.38 < parameters("first", "second") / parameters("teacher_first", "teacher") <= 0.45
+
+
+def test_transducers_begin_as_ctc_heads_where_there_are_sentences(
+    repository: Path, tmp_path: Path
+) -> None:
+    recipe = repository / "pipelines" / "two_pass"
+    jobs = {job.name: job for job in make_plan(load_recipe(recipe), tmp_path).jobs}
+    for arm in ("scratch", "distilled"):
+        assert jobs[f"first/{arm}/1"].settings.begin_from_ctc
+        assert "ctc/1" in jobs[f"first/{arm}/1"].needs
+    assert jobs["teacher_first"].settings.init == jobs["teacher_ctc"].outputs["student"]
+    small = {job.name: job for job in make_plan(load_recipe(recipe, small=True), tmp_path).jobs}
+    assert not small.keys() & {"teacher_ctc", "ctc/0"}
+    assert small["teacher_first"].settings.init is None
 
 
 @pytest.mark.slow
