@@ -131,6 +131,7 @@ def test_another_number_of_actors_and_another_unit_size_go_on(place, undisturbed
     there = len(open_cache(place / "cache"))
     assert 8 <= there < len(LENGTHS)
     report = run_extract(config(place, actors=1, unit_utterances=5))
-    assert (report.skipped, report.done) == (there, len(LENGTHS) - there)
+    # What was being committed when the first run was stopped may have landed since.
+    assert there <= report.skipped == len(LENGTHS) - report.done
     assert report.content_digest == undisturbed
     assert verify(place / "cache") == []
