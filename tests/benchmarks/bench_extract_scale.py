@@ -71,6 +71,12 @@ class Job:
     packed: PackedUtterance
 
 
+def private_bytes() -> int:
+    """What this process shares with none."""
+    rows = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return 1024 * sum(int(row.split()[1]) for row in rows if row.startswith("Private_"))
+
+
 class SleepingActor:
     """In the place of ``kdcache.extract.actor.ExtractActor``."""
 
@@ -96,8 +102,7 @@ class SleepingActor:
 
     def memory(self) -> int:
         """Bytes of this process that it shares with none."""
-        rows = Path("/proc/self/smaps_rollup").read_text().splitlines()
-        return 1024 * sum(int(row.split()[1]) for row in rows if row.startswith("Private_"))
+        return private_bytes()
 
 
 class Napper:
@@ -119,8 +124,7 @@ class Napper:
 
     def memory(self) -> int:
         """Bytes of this process that it shares with none."""
-        rows = Path("/proc/self/smaps_rollup").read_text().splitlines()
-        return 1024 * sum(int(row.split()[1]) for row in rows if row.startswith("Private_"))
+        return private_bytes()
 
 
 class Instant:
@@ -384,9 +388,8 @@ def scaled(
     actors = sleepers(job, cpus, light=job.cache is None)
     units = planned(table, SMALL_UNIT, f"scale-{count}")
     found = play(actors, units, count, Window(count, SETTLE * job.seconds, seconds), log)
-    name, share = f"extract.scale.{count}", job.seconds / found.cycle
-    if job.cache is None:
-        name = f"extract.scale.no_commits.{count}"
+    name, share = "extract.scale" + ("" if job.cache else ".no_commits"), job.seconds / found.cycle
+    name = f"{name}.{count}"
     each = found.processor
     return [
         Row(name, count / found.cycle, "units a second", "linear", share),
