@@ -21,11 +21,11 @@ from transformers.models.parakeet import ParakeetFeatureExtractor
 
 from kdcache.corpus.tokenizer import load_tokenizer
 from kdcache.errors import TokenizerError
+from kdcache.network.log_mel import log_mel
 from kdcache.network.san_m import SanM
 from kdcache.network.san_m_files import load_san_m, save_san_m
 from kdcache.student.augment import mask_features
 from kdcache.student.base import Student, audio_of
-from kdcache.student.log_mel import log_mel
 from kdcache.student.output import StudentOutput
 from kdcache.student.transducer_files import CTC_HEAD
 
@@ -91,7 +91,7 @@ class SanMStudent(Student):
         precision: torch.dtype = torch.float32,
     ) -> StudentOutput:
         """What is heard, and the decoder's logits of the reference; see ``Student.forward``."""
-        features_BFM, mask_BF = log_mel(self.extractor, *audio_of(batch), self.device)
+        features_BFM, mask_BF = self.features(*audio_of(batch))
         if augment is not None:
             features_BFM = mask_features(features_BFM, mask_BF, batch.ids, augment)
         low = torch.autocast(
@@ -102,9 +102,13 @@ class SanMStudent(Student):
             spelt_BUV = self.model.decoder(batch.labels_BU, heard.hidden_BTD, heard.frames_B)
         return replace(heard, attention_logits_BUV=spelt_BUV.float())
 
+    def features(self, audio_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised log-mel features (B, F, M) and their mask (B, F), on the model's device."""
+        return log_mel(self.extractor, audio_BN.to(self.device), lengths_B)
+
     def hear(self, audio_BN: Tensor, lengths_B: Tensor) -> StudentOutput:
         """What the encoder makes of samples; no labels are read."""
-        return self._hear(*log_mel(self.extractor, audio_BN, lengths_B, self.device))
+        return self._hear(*self.features(audio_BN, lengths_B))
 
     def _hear(self, features_BFM: Tensor, mask_BF: Tensor) -> StudentOutput:
         hidden_BTD, frames_B = self.model.encode(features_BFM, mask_BF)

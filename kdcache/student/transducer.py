@@ -22,9 +22,9 @@ from kdcache.codec.codebooks import ENTRIES
 from kdcache.errors import ConfigError
 from kdcache.network.additive_transducer import AdditiveTransducer, AdditiveTransducerConfig
 from kdcache.network.attention_decoder import AttentionDecoder
+from kdcache.network.log_mel import log_mel
 from kdcache.student.augment import mask_features
 from kdcache.student.base import Student, audio_of
-from kdcache.student.log_mel import log_mel
 from kdcache.student.output import StudentOutput
 from kdcache.student.transducer_files import read_transducer, write_transducer
 
@@ -136,7 +136,7 @@ class TransducerStudent(Student):
 
     def features(self, audio_BN: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised log-mel features (B, F, M) and their mask (B, F), on the model's device."""
-        return log_mel(self.extractor, audio_BN, lengths_B, self.device)
+        return log_mel(self.extractor, audio_BN.to(self.device), lengths_B)
 
     def encode(self, features_BFM: Tensor, mask_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Hidden states (B, T, D), joint inputs (B, T, J) and frames (B,)."""

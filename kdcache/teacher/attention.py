@@ -154,7 +154,8 @@ class WhisperTeacher(TransformersTeacher):
 
     def _features(self, audio: list[np.ndarray]) -> Tensor:
         """Log-mel features of whole windows, (B, M, F), float32."""
-        out = self.extractor(audio, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+        rate, device = self.extractor.sampling_rate, str(self.device)
+        out = self.extractor(audio, sampling_rate=rate, return_tensors="pt", device=device)
         features_BMF: Tensor = out["input_features"].to(self.device)
         return features_BMF
 

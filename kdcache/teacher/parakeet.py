@@ -1,7 +1,6 @@
 """What Parakeet teachers share: log-mel features and the FastConformer encoder's geometry.
 
-Features are computed on the CPU: the extractor's STFT wants its window and samples in one
-place, and so a teacher's features do not depend on where its encoder runs.
+Features are computed where the encoder runs: on the CPU they would take longer than it.
 
 Shapes: B batch, F feature frames, M mel bands, T encoder frames.
 """
@@ -11,8 +10,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers.models.parakeet import ParakeetFeatureExtractor
 
+from kdcache.network.log_mel import log_mel
 from kdcache.teacher.base import TransformersTeacher
 
 if TYPE_CHECKING:
@@ -56,5 +58,6 @@ class ParakeetTeacher(TransformersTeacher):
 
     def features(self, audio: list[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Features (B, F, M) in float32 and their mask (B, F), on the teacher's device."""
-        out = self.extractor(audio, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
-        return out["input_features"].to(self.device), out["attention_mask"].to(self.device)
+        samples = [torch.from_numpy(row) for row in audio]
+        audio_BN = pad_sequence(samples, batch_first=True).to(self.device)
+        return log_mel(self.extractor, audio_BN, torch.tensor([len(row) for row in audio]))
