@@ -15,6 +15,7 @@ from kdcache.loss.align_lattice import align_lattice, merge_frames, split_frames
 from kdcache.loss.alignments import alignment_kl, best_path_kl
 from kdcache.loss.classes import Nodes
 from kdcache.loss.codebooks import codebook_cross_entropy
+from kdcache.loss.confidence import confidence_penalty
 from kdcache.loss.denominator import (
     Denominator,
     denominator_of,
@@ -61,6 +62,7 @@ __all__ = [
     "class_kl",
     "codebook_cross_entropy",
     "collapse_lattice",
+    "confidence_penalty",
     "denominator_of",
     "estimate_ngram",
     "full_lattice_kl",

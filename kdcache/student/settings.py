@@ -26,6 +26,7 @@ class StudentSettings(Settings):
         "lattice_kl": "",
         "alignment_kl": "",
         "best_path_kl": "",
+        "confidence": "",
         "full_sum": "",
         "hypotheses": "",
         "ctc": "ctc_head",

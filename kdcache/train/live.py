@@ -144,7 +144,7 @@ def _own_loss(loss: LossSettings, output: StudentOutput) -> LossSettings:
     if output.ctc_logits_BTV is None:
         without |= {"ctc": 0.0, "lf_mmi": 0.0}
     if output.joint is None:
-        without["rnnt"] = 0.0
+        without |= {"rnnt": 0.0, "confidence": 0.0}
     if output.attention_logits_BUV is None:
         without["attention"] = 0.0
     return loss.model_copy(update=without)

@@ -54,6 +54,10 @@ class LossSettings(Settings):
     """Lattice KL at the nodes of the teacher's most probable alignment alone, nats summed over
     those."""
 
+    confidence: float = Field(default=0.0, ge=0)
+    """Penalty on certainty, without a teacher: how far blank, label and rest are from equally
+    probable, nats summed over the nodes of an utterance. The control of ``lattice_kl``."""
+
     encoder_kl: float = Field(default=0.0, ge=0)
     """KL from the cache's ``encoder_logits`` to the student's encoder, nats summed over frames;
     needs ``student.joint_kind: additive``, whose own logits it has, or ``student.ctc_head``."""

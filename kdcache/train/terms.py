@@ -35,6 +35,8 @@ from kdcache.loss import (
     token_cross_entropy,
 )
 from kdcache.loss.alignments import alignment_kl_at_nodes, best_path_kl_at_nodes
+from kdcache.loss.classes import parse_target
+from kdcache.loss.confidence import confidence_at_nodes, rnnt_and_confidence
 from kdcache.loss.lattice import kl_at_nodes, rnnt_and_classes
 
 if TYPE_CHECKING:
@@ -51,10 +53,13 @@ def transducer_terms(
     output: StudentOutput, batch: Batch, blank: int, weights: LossSettings, alignment: Alignment
 ) -> dict[str, Tensor]:
     """What one pass over the student's lattice gives; more than is asked for, perhaps."""
+    lengths = (output.frames_B, batch.label_lengths_B)
     if weights.lattice_kl or weights.alignment_kl or weights.best_path_kl:
         terms = _lattice_terms(output, batch, blank, weights, alignment)
+    elif weights.confidence:
+        found = rnnt_and_confidence(output.factored(), batch.labels_BU, *lengths, blank)
+        terms = dict(zip(("rnnt", "confidence"), found, strict=True))
     elif weights.rnnt or weights.full_sum:
-        lengths = (output.frames_B, batch.label_lengths_B)
         terms = {"rnnt": rnnt_loss(output.factored(), batch.labels_BU, *lengths, blank, "none")}
     else:
         return {}
@@ -269,6 +274,8 @@ def _lattice_terms(
         terms["alignment_kl"] = alignment_kl_at_nodes(target, logp_BTSC, rnnt_B)
     if weights.best_path_kl:
         terms["best_path_kl"] = best_path_kl_at_nodes(target, logp_BTSC)
+    if weights.confidence:
+        terms["confidence"] = confidence_at_nodes(logp_BTSC, target.frames_B, parse_target(target))
     return terms
 
 

@@ -16,6 +16,7 @@ from kdcache.loss import (
     alignment_kl,
     best_path_kl,
     collapse_lattice,
+    confidence_penalty,
     hypothesis_weights,
     lattice_kl,
     vector_mse,
@@ -260,3 +261,18 @@ def test_a_batch_without_hypotheses_has_nothing_to_learn() -> None:
 def test_only_terms_have_weights() -> None:
     settings = LossSettings(lattice_kl=0.5, rnnt_in_band=True)
     assert settings.weights() == {"rnnt": 1.0, "lattice_kl": 0.5}
+
+
+def test_confidence_is_penalised_without_a_teacher_and_beside_one() -> None:
+    output, batch, joint = make(width=None)
+    lengths = (output.frames_B, batch.label_lengths_B)
+    logits = output.factored().lattice_logits()
+    expected = confidence_penalty(logits, batch.labels_BU, *lengths, BLANK, "none")
+    alone = loss_terms(output, batch, BLANK, LossSettings(confidence=0.1))
+    assert alone.keys() == {"rnnt", "confidence"}
+    torch.testing.assert_close(alone["confidence"], expected)
+    joint.nodes.clear()
+    beside = loss_terms(output, batch, BLANK, LossSettings(confidence=0.1, lattice_kl=0.1))
+    assert beside.keys() == {"rnnt", "confidence", "lattice_kl"}
+    torch.testing.assert_close(beside["confidence"], expected)
+    assert joint.nodes == [1, 3 * 9 * 6]  # one pass for all three
