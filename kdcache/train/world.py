@@ -36,16 +36,21 @@ class World:
         return self.rank == 0
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its sum over workers, in one message."""
+        """Replace every gradient by its sum over workers, in one message.
+
+        What no worker has a gradient of keeps none, as with one worker: an optimiser lets it be,
+        and decays what has a gradient of zero.
+        """
         if self.size == 1:
             return
         trained = [p for p in parameters if p.requires_grad]
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in trained]
-        flat = torch.cat([grad.reshape(-1) for grad in grads])
+        had = torch.tensor([float(p.grad is not None) for p in trained], device=self.device)
+        flat = torch.cat([*(grad.reshape(-1) for grad in grads), had])
         distributed.all_reduce(flat)
-        parts = torch.split(flat, [grad.numel() for grad in grads])
-        for parameter, part in zip(trained, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
+        *parts, had = torch.split(flat, [*(grad.numel() for grad in grads), len(trained)])
+        for parameter, part, count in zip(trained, parts, had.tolist(), strict=True):
+            parameter.grad = part.view_as(parameter) if count else None
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum of a tensor over workers, in its place."""

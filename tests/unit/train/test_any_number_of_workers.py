@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 SMALL = {"hidden": 16, "layers": 1, "heads": 2, "feed_forward": 2, "joint": 16,
-         "subsampling_channels": 4}  # fmt: skip
+         "subsampling_channels": 4, "ctc_head": True}  # fmt: skip
+"""Its CTC head has no part in the loss."""
 SIZES = (1, 2, 3)
 
 
@@ -97,3 +98,11 @@ def test_running_statistics_are_the_same(runs: Mapping[int, Path], size: int) ->
     batches = {int(one[name]) for name in names if "num_batches" in name}
     assert len(batches) == 1
     assert batches.pop() > 6 * 3, "all micro-batches of each step, whoever had them"
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_what_has_no_part_in_the_loss_is_left_alone(runs: Mapping[int, Path], size: int) -> None:
+    one, many = (load_file(runs[n] / "student" / "ctc_head.safetensors") for n in (1, size))
+    assert one
+    for name, weight in one.items():
+        assert torch.equal(many[name], weight)
