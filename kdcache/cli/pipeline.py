@@ -108,6 +108,7 @@ def show(
     epilog=example(
         "kdcache pipeline run efficient_rnnt --small",
         "kdcache pipeline run efficient_rnnt --set params.steps=900 --from student",
+        "kdcache pipeline run efficient_rnnt --set ray=false --jobs 2",
     )
 )
 @click.argument("name")
@@ -127,6 +128,15 @@ def show(
     multiple=True,
     help="Make this stage again, and all that read from it, though nothing has changed.",
 )
+@click.option(
+    "--jobs",
+    "at_once",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Stages that run at once, each in a process with its share of the CPUs.",
+)
 @recipes_option
 @set_option
 @json_option
@@ -136,6 +146,7 @@ def run(
     out: Path | None,
     only: tuple[str, ...],
     anew: tuple[str, ...],
+    at_once: int,
     recipes: Path | None,
     overrides: tuple[str, ...],
     as_json: bool,
@@ -150,7 +161,9 @@ def run(
     from kdcache.pipeline import run_plan
 
     plan = _plan(name, small, out, recipes, overrides)
-    outcomes = run_plan(plan, progress, say, only=only, anew=anew, command=_typed())
+    outcomes = run_plan(
+        plan, progress, say, only=only, anew=anew, command=_typed(), at_once=at_once
+    )
     done = {outcome.job for outcome in outcomes}
     if as_json:
         echo_json({"out": str(plan.out), "stages": [outcome.to_dict() for outcome in outcomes]})

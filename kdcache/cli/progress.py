@@ -48,7 +48,7 @@ def progress(
         log: tell a log file as well how it ends, not only a terminal.
     """
     if sys.stderr.isatty():
-        with _bar() as bar:
+        with _BARS.open() as bar:
             yield _Bar(bar, bar.add_task(label, total=total, unit=unit, note=""))
     else:
         lines = _Lines(label, total, unit)
@@ -109,6 +109,32 @@ def _bar() -> RichProgress:
         console=Console(stderr=True),
         speed_estimate_period=RECENT,
     )
+
+
+class _Bars:
+    """The terminal's one place for bars, which all that are open at a time share."""
+
+    def __init__(self) -> None:
+        self._shown: RichProgress | None = None
+        self._users = 0
+
+    @contextmanager
+    def open(self) -> Iterator[RichProgress]:
+        """The place; what is in it stays on the screen when the last bar is over."""
+        if self._shown is None:
+            self._shown = _bar()
+            self._shown.start()
+        self._users += 1
+        try:
+            yield self._shown
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._shown.stop()
+                self._shown = None
+
+
+_BARS = _Bars()
 
 
 class _Bar:

@@ -84,6 +84,11 @@ class StageKind(ABC, Generic[SettingsT]):
         """
         return None
 
+    def beside_others(self, settings: SettingsT, threads: int) -> SettingsT:
+        """The settings for where several stages run at once, and each has so many threads of
+        arithmetic; what comes out stays the same."""
+        return settings
+
     def digest(self, name: str, path: Path) -> str:
         """Of the output ``name``: equal for equal content."""
         return digest_of(path)

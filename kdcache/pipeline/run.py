@@ -1,4 +1,5 @@
-"""Run a plan's jobs one after another; what is done and unchanged is not done again.
+"""Run a plan's jobs, one after another or several at once; what is done and unchanged is not
+done again.
 
 A job whose settings or inputs have changed is made anew in an empty folder; the old folder is
 set aside under ``set-aside/``, never mixed with the new. A job that was begun and not ended,
@@ -21,6 +22,7 @@ from kdcache.pipeline.digest import digest_of
 from kdcache.pipeline.kind import Work
 from kdcache.pipeline.places import places_in
 from kdcache.pipeline.record import StageRecord, difference, read_record, write_record
+from kdcache.pipeline.side_by_side import run_side_by_side
 from kdcache.session import ray_session
 
 if TYPE_CHECKING:
@@ -55,6 +57,21 @@ class Outcome:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A job of a run.
+
+    Attributes:
+        job: what is to be done.
+        number: its place, such as ``[3/12]``.
+        again: whether to make it though nothing has changed.
+    """
+
+    job: Job
+    number: str
+    again: bool
+
+
 def run_plan(
     plan: Plan,
     show: Show,
@@ -63,6 +80,7 @@ def run_plan(
     only: Sequence[str] = (),
     anew: Sequence[str] = (),
     command: str = "",
+    at_once: int = 1,
 ) -> list[Outcome]:
     """Bring a plan to its end.
 
@@ -73,6 +91,8 @@ def run_plan(
         only: stages or jobs; they and what they need, nothing else. All if empty.
         anew: stages or jobs to make again, with all that read from them, though unchanged.
         command: what was typed, for results.
+        at_once: jobs that run at once, each in a process of its own and with its share of the
+            CPUs; 1 runs them in this process.
 
     Raises:
         ConfigError: no such stage, or the folder is used by another run or by something else.
@@ -82,14 +102,17 @@ def run_plan(
     again = {job.name for job in plan.fed_by(_named(plan, anew))}
     plan.out.mkdir(parents=True, exist_ok=True)
     with _alone(plan.out), ExitStack() as session:
-        runner = _Runner(plan, show, say, command, session)
-        return [
-            runner.job(job, f"[{number}/{len(jobs)}]", job.name in again)
+        runner = Runner(plan, show, say, command, session)
+        numbered = [
+            Numbered(job, f"[{number}/{len(jobs)}]", job.name in again)
             for number, job in enumerate(jobs, 1)
         ]
+        if at_once > 1:
+            return run_side_by_side(runner, numbered, at_once)
+        return [runner.begin(one) or runner.end(one, runner.work(one)) for one in numbered]
 
 
-class _Runner:
+class Runner:
     """One run: records of the jobs that are done, by name, and a Ray where one is needed.
 
     Ray is started before the first job that wants it and shut down after the last: starting it
@@ -108,39 +131,44 @@ class _Runner:
         self._plan, self._show, self._say, self._command = plan, show, say, command
         self._session, self._connected = session, False
         self._done: dict[str, StageRecord] = {}
+        self._begun: dict[str, tuple[StageRecord, float]] = {}
 
-    def job(self, job: Job, number: str, again: bool) -> Outcome:
-        """Run a job, or find that nothing is to be done."""
-        now, before = self._record(job), read_record(job.place)
+    def begin(self, one: Numbered) -> Outcome | None:
+        """Make ready for a job, whose needs are done; its outcome where nothing is to be done."""
+        job, now, before = one.job, self._record(one.job), read_record(one.job.place)
         if before is None:
             _refuse_foreign(job)
-        if before is not None and not again and _is_done(job, before, now):
+        if before is not None and not one.again and _is_done(job, before, now):
             self._done[job.name] = before
-            self._say(f"{number} {job.name}: unchanged, took {_time(before.seconds)}")
+            self._say(f"{one.number} {job.name}: unchanged, took {_time(before.seconds)}")
             return Outcome(job.name, "unchanged", before.seconds)
-        if before is not None and (why := _why_anew(before, now, again)):
+        if before is not None and (why := _why_anew(before, now, one.again)):
             kept = _set_aside(job.place, self._plan.out, job.name)
-            self._say(f"{number} {job.name}: made anew, because {why}; the old one is in {kept}")
-        record = self._run(job, now, number)
-        return Outcome(job.name, "run", record.seconds)
-
-    def _run(self, job: Job, now: StageRecord, number: str) -> StageRecord:
+            self._say(
+                f"{one.number} {job.name}: made anew, because {why}; the old one is in {kept}"
+            )
         goes_on = read_record(job.place) is not None
-        self._say(f"{number} {job.name}: {'goes on' if goes_on else job.kind_name}")
-        began = time.monotonic()
+        self._say(f"{one.number} {job.name}: {'goes on' if goes_on else job.kind_name}")
         job.place.mkdir(parents=True, exist_ok=True)
         write_record(job.place, now)
-        work = Work(
-            job.name,
-            job.place,
-            self._plan.out,
-            job.variables,
-            self._show,
-            self._command,
-            self._plan.recipe.recipe.ray,
-        )
-        self._connect(job)
-        facts = job.kind.run(job.settings, work)
+        self._begun[job.name] = now, time.monotonic()
+        return None
+
+    def work(self, one: Numbered) -> dict[str, Any]:
+        """Do a job that has begun; the figures that it returns."""
+        self.connect(one.job)
+        facts: dict[str, Any] = one.job.kind.run(one.job.settings, self.given(one.job))
+        return facts
+
+    def given(self, job: Job) -> Work:
+        """What a job is given to work with."""
+        ray = self._plan.recipe.recipe.ray
+        where = (job.name, job.place, self._plan.out)
+        return Work(*where, job.variables, self._show, self._command, ray)
+
+    def end(self, one: Numbered, facts: dict[str, Any]) -> Outcome:
+        """Write down that a job is done."""
+        job, (now, began) = one.job, self._begun.pop(one.job.name)
         record = replace(
             now,
             state="done",
@@ -151,14 +179,22 @@ class _Runner:
         )
         write_record(job.place, record)
         self._done[job.name] = record
-        self._say(f"{number} {job.name}: done in {_time(record.seconds)}")
-        return record
+        self._say(f"{one.number} {job.name}: done in {_time(record.seconds)}")
+        return Outcome(job.name, "run", record.seconds)
 
-    def _connect(self, job: Job) -> None:
+    def is_ready(self, job: Job) -> bool:
+        """Whether all that a job reads is there."""
+        return all(need in self._done for need in job.needs)
+
+    def wants_ray(self, job: Job) -> bool:
+        """Whether it runs under a Ray on this machine."""
+        return job.kind.cpus(job.settings, self._plan.recipe.recipe.ray) is not None
+
+    def connect(self, job: Job) -> None:
         """Have a Ray on this machine that suits every job, if this one wants one."""
-        ray = self._plan.recipe.recipe.ray
-        if self._connected or job.kind.cpus(job.settings, ray) is None:
+        if self._connected or not self.wants_ray(job):
             return
+        ray = self._plan.recipe.recipe.ray
         wanted = [other.kind.cpus(other.settings, ray) or 0 for other in self._plan.jobs]
         local = {"num_cpus": math.ceil(max(wanted)), "object_store_memory": OBJECT_STORE}
         self._session.enter_context(ray_session(None, local))

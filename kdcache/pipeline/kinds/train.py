@@ -51,6 +51,12 @@ class TrainKind(StageKind[TrainSettings]):
             return None
         return settings.workers * settings.cpus_per_worker
 
+    def beside_others(self, settings: TrainSettings, threads: int) -> TrainSettings:
+        """With so many threads, unless settings say how many, or it runs on a cluster."""
+        if settings.threads or settings.ray_address is not None:
+            return settings
+        return settings.model_copy(update={"threads": threads})
+
     def run(self, settings: TrainSettings, work: Work) -> dict[str, Any]:
         """Train, or go on; the loss of the last step, and the seconds of training."""
         with work.show(f"Training {work.name}", settings.optim.steps, "steps") as shown:

@@ -147,3 +147,20 @@ def test_stages_on_a_terminal_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> No
         for label in ("hearing", "choosing", "hearing"):
             shown.update(label, "things", 1, 1)
     assert "choosing" in terminal.getvalue()
+
+
+def test_bars_that_are_open_at_a_time_share_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    first, second = progress("Training a", 9), progress("Training b", 9)
+    shown = first.__enter__(), second.__enter__()
+    shown[0].update(9)
+    first.__exit__(None, None, None)
+    shown[1].update(5)
+    second.__exit__(None, None, None)
+    text = terminal.getvalue()
+    assert "9/9" in text
+    assert "5/9" in text
+    with progress("Training c", 3) as third:
+        third.update(3)
+    assert "Training a" not in terminal.getvalue()[len(text) :]

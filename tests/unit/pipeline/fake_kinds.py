@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from kdcache.config import ConfigPath, Settings
+from kdcache.errors import ConfigError
 from kdcache.pipeline import StageKind
 
 if TYPE_CHECKING:
@@ -68,3 +71,57 @@ class Forgetful(Write):
 
     def run(self, settings: WriteSettings, work: Work) -> dict[str, Any]:
         return {}
+
+
+class ActSettings(WriteSettings):
+    act: str = ""
+    """What it does before it writes."""
+
+    others: int = 0
+    """To ``meet``: how many there are to be at once."""
+
+
+class Act(Write):
+    """Does something that only shows in a process of its own, then writes."""
+
+    model = ActSettings
+
+    def run(self, settings: WriteSettings, work: Work) -> dict[str, Any]:
+        assert isinstance(settings, ActSettings)
+        match settings.act:
+            case "meet":
+                self._meet(work, settings.others)
+            case "show":
+                self._show(work)
+            case "threads":
+                import torch
+
+                (work.out / f"threads-{os.getpid()}").write_text(str(torch.get_num_threads()))
+            case "linger":
+                (work.out / "lingers").write_text(str(os.getpid()))
+                time.sleep(300)
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "refuse":
+                raise ConfigError(f"{work.name} is refused.")
+            case "fail":
+                raise ValueError(f"{work.name} has a defect")
+        return super().run(settings, work)
+
+    def _meet(self, work: Work, others: int) -> None:
+        """Wait until as many are at work."""
+        meeting = work.out / "meeting"
+        meeting.mkdir(exist_ok=True)
+        (meeting / str(os.getpid())).touch()
+        end = time.monotonic() + 60
+        while len(list(meeting.iterdir())) < others:
+            assert time.monotonic() < end, "nobody came"
+            time.sleep(0.02)
+
+    def _show(self, work: Work) -> None:
+        """Tell progress from two threads, as a training does."""
+        with work.show(f"Showing {work.name}", 2, "steps") as shown:
+            thread = threading.Thread(target=shown.update, args=(1,))
+            thread.start()
+            thread.join()
+            shown.update(2, note="done")

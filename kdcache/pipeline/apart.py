@@ -1,0 +1,191 @@
+"""A stage in a process of its own, so that several can run at once.
+
+The process tells of its progress and its end over a pipe. It never outlives the process that
+began it: when the pipe's other end is gone, however that came, it ends at once, and what it
+leaves is what a killed stage leaves.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from kdcache.errors import KdcacheError
+from kdcache.session import ray_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from multiprocessing.connection import Connection
+
+    from kdcache.config import Settings
+    from kdcache.pipeline.kind import StageKind, Work
+    from kdcache.pipeline.show import Progress
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+"""Not ``fork``: a parent with threads of arithmetic and of Ray cannot be copied. Not ``spawn``:
+every process would import torch anew."""
+
+_CONTEXT.set_forkserver_preload(["torch", "kdcache.pipeline.registry", "kdcache.pipeline.apart"])
+
+
+class Apart:
+    """A stage that has begun in a process of its own.
+
+    Args:
+        kind: of the stage.
+        settings: of the stage, for ``threads`` threads of arithmetic.
+        work: what it is given to work with; its displays are opened here.
+        threads: of arithmetic.
+        ray_address: of a Ray that it joins; ``None`` where it needs none, or finds its own.
+
+    Attributes:
+        pipe: readable when there is something to :meth:`hear`.
+    """
+
+    def __init__(
+        self,
+        kind: StageKind[Any],
+        settings: Settings,
+        work: Work,
+        threads: int,
+        ray_address: str | None,
+    ) -> None:
+        self._work = work
+        self._displays: dict[int, tuple[ExitStack, Progress]] = {}
+        self.pipe, theirs = _CONTEXT.Pipe()
+        given = (theirs, kind, settings, replace(work, show=_mute), threads, ray_address)
+        self._process = _CONTEXT.Process(target=_run, args=given, name=work.name)
+        self._process.start()
+        theirs.close()
+
+    def hear(self) -> dict[str, Any] | None:
+        """Take what it tells; once it has ended, the figures that it returned.
+
+        Raises:
+            KdcacheError: what it raised; or its process was killed.
+            RuntimeError: it has a defect; the traceback is in the note.
+        """
+        try:
+            told, *values = self.pipe.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            raise KdcacheError(self._killed()) from None
+        match told:
+            case "open":
+                self._open(*values)
+            case "update":
+                self._displays[values[0]][1].update(*values[1:])
+            case "close":
+                self._displays.pop(values[0])[0].close()
+            case "failed":
+                raise values[0]
+            case "broken":
+                error = RuntimeError(f"The stage {self._work.name} has failed.")
+                error.add_note(values[0])
+                raise error
+            case _:
+                facts: dict[str, Any] = values[0]
+                return facts
+        return None
+
+    def stop(self) -> None:
+        """End the process, if it has not ended, and whatever is shown of it."""
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+        for stack, _ in self._displays.values():
+            stack.close()
+        self._displays.clear()
+
+    def _open(self, number: int, *what: Any) -> None:
+        stack = ExitStack()
+        self._displays[number] = stack, stack.enter_context(self._work.show(*what))
+
+    def _killed(self) -> str:
+        code = self._process.exitcode or 0
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        return (
+            f"The process of the stage {self._work.name} {how}. Often memory was short: run fewer "
+            "at once (--jobs). The same command goes on."
+        )
+
+
+def _mute(
+    label: str, total: float | None = None, unit: str = ""
+) -> AbstractContextManager[Progress]:
+    """No display: what stands in the work on its way into the process."""
+    raise AssertionError(f"nobody shows {label}")
+
+
+def _run(
+    pipe: Connection,
+    kind: StageKind[Any],
+    settings: Settings,
+    work: Work,
+    threads: int,
+    ray_address: str | None,
+) -> None:
+    """Do a stage's work in this process, and tell how it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is for the one who began it
+    threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
+    import torch
+
+    torch.set_num_threads(threads)
+    tell = _Tell(pipe)
+    try:
+        with ExitStack() as session:
+            if ray_address is not None:
+                session.enter_context(ray_session(ray_address, {}))
+            facts = kind.run(settings, replace(work, show=tell.show))
+        tell("ended", facts)
+    except KdcacheError as error:
+        tell("failed", error)
+    except Exception:  # a defect: its traceback is for whoever began the stage
+        tell("broken", traceback.format_exc())
+
+
+def _end_with(pipe: Connection) -> None:
+    """Wait until the other end of the pipe, at which nobody speaks, is gone; then end."""
+    try:
+        pipe.recv()
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+class _Tell:
+    """Tells what happens at the other end of a pipe, from any thread."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._lock, self._opened = pipe, threading.Lock(), 0
+
+    def __call__(self, *told: Any) -> None:
+        with self._lock:
+            self._pipe.send(told)
+
+    @contextmanager
+    def show(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Progress]:
+        """A display that is opened over there."""
+        self._opened += 1
+        number = self._opened
+        self("open", number, label, total, unit)
+        try:
+            yield _Display(self, number)
+        finally:
+            self("close", number)
+
+
+class _Display:
+    """A display at the other end of the pipe."""
+
+    def __init__(self, tell: _Tell, number: int) -> None:
+        self._tell, self._number = tell, number
+
+    def update(self, done: float, total: float | None = None, note: str = "") -> None:
+        self._tell("update", self._number, done, total, note)
