@@ -60,8 +60,10 @@ class Apart:
         self._work = work
         self._displays: dict[int, tuple[ExitStack, Progress]] = {}
         self.pipe, theirs = _CONTEXT.Pipe()
+        # The server's environment is that of when it began; Ray's token came later, perhaps.
         given = (theirs, kind, settings, replace(work, show=_mute), threads, ray_address)
-        self._process = _CONTEXT.Process(target=_run, args=given, name=work.name)
+        arguments = (dict(os.environ), *given)
+        self._process = _CONTEXT.Process(target=_run, args=arguments, name=work.name)
         self._process.start()
         theirs.close()
 
@@ -125,6 +127,7 @@ def _mute(
 
 
 def _run(
+    environment: dict[str, str],
     pipe: Connection,
     kind: StageKind[Any],
     settings: Settings,
@@ -133,6 +136,7 @@ def _run(
     ray_address: str | None,
 ) -> None:
     """Do a stage's work in this process, and tell how it ends."""
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is for the one who began it
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     import torch

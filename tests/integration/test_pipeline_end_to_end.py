@@ -83,7 +83,7 @@ def test_a_tiny_run_is_killed_and_goes_on(tmp_path: Path) -> None:
     wait_for(out / "teacher" / "checkpoints" / "step-00000002" / "training.pt", first)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    done = run(out)
+    done = run(out, "--jobs", "2")
     assert "speech: unchanged" in done.stderr
     assert "teacher: goes on" in done.stderr
     for name in ("none", "collapsed"):
@@ -94,6 +94,7 @@ def test_a_tiny_run_is_killed_and_goes_on(tmp_path: Path) -> None:
         "teacher",
         "p90 · none",
         "p90 · collapsed",
+        "small · uncertain",
         "small · mismatched",
     ]
     assert results["arms"][2]["changes"]["against no KD"] is not None
@@ -116,6 +117,7 @@ def test_the_small_form_ends_with_its_table(tmp_path: Path) -> None:
     assert arms.keys() == {
         "teacher",
         *(f"{size} · {kd}" for size in ("small", "p60", "p90") for kd in ("none", "collapsed")),
+        "small · uncertain",
         "small · mismatched",
     }
     assert arms["p60 · none"]["figures"]["sparsity"] == pytest.approx(0.6, abs=0.02)
