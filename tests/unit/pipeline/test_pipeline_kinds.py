@@ -14,6 +14,7 @@ from kdcache.pipeline import load_recipe, make_plan, run_plan
 from kdcache.pipeline.folders import FILE
 from kdcache.pipeline.kinds.extract import ExtractKind
 from kdcache.pipeline.kinds.train import TrainKind
+from kdcache.train import TrainSettings
 from tests.unit.pipeline.conftest import quiet, ran
 
 if TYPE_CHECKING:
@@ -143,3 +144,15 @@ def test_how_many_actors_do_it_does_not_matter(tmp_path: Path) -> None:
 
     assert decisive() == decisive(actors=9, retry_failed=True, ray={"address": "auto"})
     assert decisive() != decisive(teacher={"path": "/t", "dtype": "bfloat16"})
+
+
+def test_a_training_beside_others_has_its_share_of_threads_unless_it_says_how_many() -> None:
+    values = {"out": "x", "data": {"corpus": "c", "tokenizer": "t"}}
+    kind, share = TrainKind(), 2
+    shared = kind.beside_others(TrainSettings.model_validate(values), share)
+    assert shared.threads == share
+    assert kind.decisive(shared) == kind.decisive(TrainSettings.model_validate(values))
+    own = TrainSettings.model_validate({**values, "threads": 5})
+    assert kind.beside_others(own, share) is own
+    elsewhere = TrainSettings.model_validate({**values, "ray_address": "head:6379"})
+    assert kind.beside_others(elsewhere, share) is elsewhere
