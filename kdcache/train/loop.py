@@ -169,7 +169,7 @@ class Trainer:
         for place, batch in zip(step.places, step.batches, strict=True):
             self._seed(place)
             with self._statistics.micro_batch():
-                terms, teacher = self._terms(to_device(batch, self._world.device))
+                terms, teacher = self._terms(batch)
             loss = weighted_sum(terms, self._weights) / step.utterances
             if teacher is not None:
                 loss = loss + teacher / step.utterances
@@ -188,15 +188,17 @@ class Trainer:
 
     def _terms(self, batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
         """Terms of the student's loss, and the loss of a live teacher that is trained."""
-        augment, clean = None, batch
+        augment, clean, own = None, batch, None
         if self._settings.augment:
             augment = replace(SpecAugment(), seed=self._settings.seed, step=self.step)
         if self._settings.noise is not None:
+            # Before it goes to a GPU: noise is made by numpy.
             noise = NoiseAugment(self._settings.noise, seed=self._settings.seed, step=self.step)
             batch = add_noise(batch, noise)
+        batch = to_device(batch, self._world.device)
         output = self.student(batch, augment, self._settings.dtype)
-        own = None
         if self._live is not None:
+            clean = to_device(clean, self._world.device)
             lesson = self._live.teach(clean, batch, augment, self._weights)
             batch, own = lesson.batch, lesson.loss
         terms = loss_terms(output, batch, self.student.blank, self._weights, self._alignment)

@@ -76,7 +76,8 @@ def test_a_worker_without_a_micro_batch_still_adds_to_the_sum(
     worker = trainer(tones, tmp_path, 3, 4)
     worker._clock = StallClock(World())
     worker._train_step(last_step(worker))
-    weights = sum(parameter.numel() for parameter in worker.student.parameters())
-    (gradients,) = (message for message in sent if message.numel() == weights)
+    sizes = [parameter.numel() for parameter in worker.student.parameters()]
+    # Gradients, and of each parameter whether there was one.
+    (gradients,) = (message for message in sent if message.numel() == sum(sizes) + len(sizes))
     assert not gradients.any()
     assert worker.step == 1
