@@ -135,7 +135,8 @@ def show(
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Stages that run at once, each in a process with its share of the CPUs.",
+    help="Stages that run at once, each in a process with its share of the CPUs; those under a "
+    "Ray on this machine wait for each other.",
 )
 @recipes_option
 @set_option

@@ -49,7 +49,9 @@ def progress(
     """
     if sys.stderr.isatty():
         with _BARS.open() as bar:
-            yield _Bar(bar, bar.add_task(label, total=total, unit=unit, note=""))
+            task = bar.add_task(label, total=total, unit=unit, note="")
+            yield _Bar(bar, task)
+            _BARS.end(task)
     else:
         lines = _Lines(label, total, unit)
         yield lines
@@ -132,6 +134,14 @@ class _Bars:
             if not self._users:
                 self._shown.stop()
                 self._shown = None
+
+    def end(self, task: TaskID) -> None:
+        """Where others go on, a bar that is over makes room, and a line stays above them."""
+        if self._shown is None or self._users == 1:
+            return
+        table = self._shown.make_tasks_table([t for t in self._shown.tasks if t.id == task])
+        self._shown.console.print(table)
+        self._shown.remove_task(task)
 
 
 _BARS = _Bars()

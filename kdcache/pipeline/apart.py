@@ -1,19 +1,22 @@
 """A stage in a process of its own, so that several can run at once.
 
 The process tells of its progress and its end over a pipe. It never outlives the process that
-began it: when the pipe's other end is gone, however that came, it ends at once, and what it
-leaves is what a killed stage leaves.
+began it, nor does what it has begun itself: they are a process group, which ends as one when the
+pipe's other end is gone, however that came. What it leaves is what a killed stage leaves.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import traceback
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import KdcacheError
@@ -23,16 +26,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkServerContext
 
     from kdcache.config import Settings
     from kdcache.pipeline.kind import StageKind, Work
     from kdcache.pipeline.show import Progress
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-"""Not ``fork``: a parent with threads of arithmetic and of Ray cannot be copied. Not ``spawn``:
-every process would import torch anew."""
+PATIENCE = 5.0
+"""Seconds for a process to end that has told its end."""
 
-_CONTEXT.set_forkserver_preload(["torch", "kdcache.pipeline.registry", "kdcache.pipeline.apart"])
+
+@cache
+def _context() -> ForkServerContext:
+    """Not ``fork``: a parent with threads of arithmetic and of Ray cannot be copied. Not ``spawn``:
+    every process would import torch anew."""
+    context = multiprocessing.get_context("forkserver")
+    # First of all the server turns deaf to ^C, which is for the one who began it.
+    modules = ("deaf", "kinds.train", "kinds.score", "apart")
+    context.set_forkserver_preload([f"kdcache.pipeline.{module}" for module in modules])
+    return context
 
 
 class Apart:
@@ -59,11 +71,12 @@ class Apart:
     ) -> None:
         self._work = work
         self._displays: dict[int, tuple[ExitStack, Progress]] = {}
-        self.pipe, theirs = _CONTEXT.Pipe()
+        context = _context()
+        self.pipe, theirs = context.Pipe()
         # The server's environment is that of when it began; Ray's token came later, perhaps.
         given = (theirs, kind, settings, replace(work, show=_mute), threads, ray_address)
         arguments = (dict(os.environ), *given)
-        self._process = _CONTEXT.Process(target=_run, args=arguments, name=work.name)
+        self._process = context.Process(target=_run, args=arguments, name=work.name)
         self._process.start()
         theirs.close()
 
@@ -87,7 +100,7 @@ class Apart:
             case "close":
                 self._displays.pop(values[0])[0].close()
             case "failed":
-                raise values[0]
+                raise pickle.loads(values[0])
             case "broken":
                 error = RuntimeError(f"The stage {self._work.name} has failed.")
                 error.add_note(values[0])
@@ -97,9 +110,16 @@ class Apart:
                 return facts
         return None
 
+    def close(self) -> None:
+        """Let a process end that has told its end."""
+        self._process.join(PATIENCE)
+        self.stop()
+
     def stop(self) -> None:
-        """End the process, if it has not ended, and whatever is shown of it."""
-        self._process.kill()
+        """End the process and all that it has begun, and whatever is shown of it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid or 0, signal.SIGKILL)
+        self._process.kill()  # where it is not the head of a group yet
         self._process.join()
         self.pipe.close()
         for stack, _ in self._displays.values():
@@ -136,8 +156,9 @@ def _run(
     ray_address: str | None,
 ) -> None:
     """Do a stage's work in this process, and tell how it ends."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is for the one who began it
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     import torch
 
@@ -149,10 +170,21 @@ def _run(
                 session.enter_context(ray_session(ray_address, {}))
             facts = kind.run(settings, replace(work, show=tell.show))
         tell("ended", facts)
-    except KdcacheError as error:
-        tell("failed", error)
-    except Exception:  # a defect: its traceback is for whoever began the stage
-        tell("broken", traceback.format_exc())
+    except Exception as error:
+        tell(*_failure(error))
+
+
+def _failure(error: Exception) -> tuple[str, Any]:
+    """What can be said in a sentence, as itself; a defect with its traceback."""
+    cause = getattr(error, "cause", None)  # Ray's child of our error does not travel; ours does
+    told = cause if isinstance(cause, KdcacheError) else error
+    if isinstance(told, KdcacheError | OSError):
+        # Not every error can be put together again; here it is known before anybody waits.
+        with contextlib.suppress(Exception):
+            packed = pickle.dumps(told)
+            pickle.loads(packed)
+            return "failed", packed
+    return "broken", "".join(traceback.format_exception(error))
 
 
 def _end_with(pipe: Connection) -> None:
@@ -160,7 +192,7 @@ def _end_with(pipe: Connection) -> None:
     try:
         pipe.recv()
     except (EOFError, OSError):
-        os._exit(1)
+        os.killpg(0, signal.SIGKILL)
 
 
 class _Tell:
@@ -176,8 +208,9 @@ class _Tell:
     @contextmanager
     def show(self, label: str, total: float | None = None, unit: str = "") -> Iterator[Progress]:
         """A display that is opened over there."""
-        self._opened += 1
-        number = self._opened
+        with self._lock:
+            self._opened += 1
+            number = self._opened
         self("open", number, label, total, unit)
         try:
             yield _Display(self, number)

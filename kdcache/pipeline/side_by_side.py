@@ -44,8 +44,7 @@ class _SideBySide:
     def run(self) -> None:
         """Until none is left."""
         while self._begin_all():
-            for pipe in wait(list(self._running)):
-                self._hear(pipe)
+            self._hear_all()
 
     def stop(self) -> None:
         """End whatever runs."""
@@ -75,22 +74,34 @@ class _SideBySide:
         if outcome is not None:
             self.outcomes[one.job.name] = outcome
             return
-        self._runner.connect(one.job)
-        apart = Apart(
-            one.job.kind,
-            one.job.kind.beside_others(one.job.settings, self._threads),
-            self._runner.given(one.job),
-            self._threads,
-            _ray_address() if self._runner.wants_ray(one.job) else None,
-        )
+        job, address = one.job, None
+        settings = job.settings
+        if self._runner.wants_ray(job):
+            # It has that Ray for itself, and so as many threads as ever.
+            self._runner.connect(job)
+            address = _ray_address()
+        else:
+            settings = job.kind.beside_others(settings, self._threads)
+        apart = Apart(job.kind, settings, self._runner.given(job), self._threads, address)
         self._running[apart.pipe] = one, apart
+
+    def _hear_all(self) -> None:
+        """Wait for news, and take in all; one that has failed costs no other its end."""
+        failures = []
+        for pipe in wait(list(self._running)):
+            try:
+                self._hear(pipe)
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def _hear(self, pipe: Any) -> None:
         one, apart = self._running[pipe]
         facts = apart.hear()
         if facts is not None:
             del self._running[pipe]
-            apart.stop()
+            apart.close()
             self.outcomes[one.job.name] = self._runner.end(one, facts)
 
 

@@ -188,17 +188,18 @@ class Trainer:
 
     def _terms(self, batch: Batch) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
         """Terms of the student's loss, and the loss of a live teacher that is trained."""
-        augment, clean, own = None, batch, None
+        augment, own = None, None
         if self._settings.augment:
             augment = replace(SpecAugment(), seed=self._settings.seed, step=self.step)
+        quiet, noisy = batch, None
         if self._settings.noise is not None:
             # Before it goes to a GPU: noise is made by numpy.
             noise = NoiseAugment(self._settings.noise, seed=self._settings.seed, step=self.step)
-            batch = add_noise(batch, noise)
-        batch = to_device(batch, self._world.device)
+            noisy = to_device(add_noise(quiet, noise), self._world.device)
+        batch = to_device(quiet, self._world.device) if noisy is None else noisy
         output = self.student(batch, augment, self._settings.dtype)
         if self._live is not None:
-            clean = to_device(clean, self._world.device)
+            clean = batch if noisy is None else to_device(quiet, self._world.device)
             lesson = self._live.teach(clean, batch, augment, self._weights)
             batch, own = lesson.batch, lesson.loss
         terms = loss_terms(output, batch, self.student.blank, self._weights, self._alignment)

@@ -56,7 +56,8 @@ class LossSettings(Settings):
 
     confidence: float = Field(default=0.0, ge=0)
     """Penalty on certainty, without a teacher: how far blank, label and rest are from equally
-    probable, nats summed over the nodes of an utterance. The control of ``lattice_kl``."""
+    probable, nats summed over the nodes of an utterance, or beside a banded ``lattice`` over those
+    of its band. The control of ``lattice_kl``."""
 
     encoder_kl: float = Field(default=0.0, ge=0)
     """KL from the cache's ``encoder_logits`` to the student's encoder, nats summed over frames;

@@ -1,10 +1,10 @@
 """The terms of the student's loss, each (B,) nats, from its output and the cached targets.
 
-Where the cached lattice is a band, KL_lattice is over the band's nodes. L_RNNT is over the whole
-lattice all the same, unless it is asked to stay in the band (``loss.rnnt_in_band``): then nothing
-needs the other nodes, and the joint network is evaluated at T×S of them instead of T×U. Either
-way it is evaluated block by block where it is large, and no lattice of logits is ever held. The
-full sum's P_S is that of L_RNNT.
+Where the cached lattice is a band, KL_lattice and a penalty on certain nodes are over the band's
+nodes. L_RNNT is over the whole lattice all the same, unless it is asked to stay in the band
+(``loss.rnnt_in_band``): then nothing needs the other nodes, and the joint network is evaluated at
+T×S of them instead of T×U. Either way it is evaluated block by block where it is large, and no
+lattice of logits is ever held. The full sum's P_S is that of L_RNNT.
 
 Teacher and student need not have the same frames: see ``kdcache.loss.pairs``.
 """

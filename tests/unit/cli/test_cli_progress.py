@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kdcache.cli.progress import EVERY, _Lines, _span, progress, stages
+from kdcache.cli.progress import _BARS, EVERY, _Lines, _span, progress, stages
 
 
 class Clock:
@@ -164,3 +164,16 @@ def test_bars_that_are_open_at_a_time_share_a_terminal(monkeypatch: pytest.Monke
     with progress("Training c", 3) as third:
         third.update(3)
     assert "Training a" not in terminal.getvalue()[len(text) :]
+
+
+def test_bars_that_are_over_make_room_for_those_that_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress("Extracting", 9):
+        for number in range(3):
+            with progress(f"Training {number}", 1) as shown:
+                shown.update(1)
+        assert _BARS._shown is not None
+        assert [task.description for task in _BARS._shown.tasks] == ["Extracting"]
+    assert _BARS._shown is None

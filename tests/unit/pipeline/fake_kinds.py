@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from kdcache.config import ConfigPath, Settings
-from kdcache.errors import ConfigError
+from kdcache.errors import ConfigError, KdcacheError
 from kdcache.pipeline import StageKind
 
 if TYPE_CHECKING:
@@ -73,6 +75,14 @@ class Forgetful(Write):
         return {}
 
 
+class OddError(KdcacheError):
+    """Cannot travel."""
+
+    def __init__(self, lock: object) -> None:
+        super().__init__("odd")
+        self.lock = lock
+
+
 class ActSettings(WriteSettings):
     act: str = ""
     """What it does before it writes."""
@@ -98,8 +108,11 @@ class Act(Write):
 
                 (work.out / f"threads-{os.getpid()}").write_text(str(torch.get_num_threads()))
             case "linger":
-                (work.out / "lingers").write_text(str(os.getpid()))
-                time.sleep(300)
+                self._linger(work)
+            case "full":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "disk.bin")
+            case "lock":
+                raise OddError(threading.Lock())
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "refuse":
@@ -109,14 +122,28 @@ class Act(Write):
         return super().run(settings, work)
 
     def _meet(self, work: Work, others: int) -> None:
-        """Wait until as many are at work."""
+        """Wait until as many are at work, and a little for one too many."""
         meeting = work.out / "meeting"
         meeting.mkdir(exist_ok=True)
-        (meeting / str(os.getpid())).touch()
+        me = meeting / str(os.getpid())
+        me.touch()
         end = time.monotonic() + 60
-        while len(list(meeting.iterdir())) < others:
+        while len(list(meeting.iterdir())) < others and not (work.out / "met").exists():
             assert time.monotonic() < end, "nobody came"
             time.sleep(0.02)
+        time.sleep(0.3)
+        with (work.out / "met").open("a") as file:
+            file.write(f"{len(list(meeting.iterdir()))}\n")
+        me.unlink()
+
+    def _linger(self, work: Work) -> None:
+        """Never end, nor does a process of its own."""
+        child = subprocess.Popen(["sleep", "300"])
+        name = work.name.replace("/", "-")
+        half = work.out / f"half-{name}"
+        half.write_text(f"{os.getpid()} {child.pid}")
+        half.replace(work.out / f"lingers-{name}")
+        time.sleep(300)
 
     def _show(self, work: Work) -> None:
         """Tell progress from two threads, as a training does."""

@@ -15,6 +15,8 @@ import pytest
 from kdcache.errors import ConfigError, KdcacheError
 from kdcache.pipeline import run_plan
 from kdcache.pipeline.record import read_record
+from kdcache.pipeline.run import Numbered
+from kdcache.pipeline.side_by_side import _SideBySide
 from tests.unit.pipeline.conftest import RECIPE
 
 if TYPE_CHECKING:
@@ -55,17 +57,19 @@ def test_nothing_begins_before_what_it_reads(fake: Pipeline) -> None:
         assert all(began.index(need) < began.index(job.name) for need in job.needs)
 
 
-def test_as_many_run_at_once_as_were_asked_for(fake: Pipeline) -> None:
-    acting(fake, "meet", others=4)
-    fake.run(at_once=4)
-    assert len(list((fake.out / "meeting").iterdir())) == 4
+@pytest.mark.parametrize("at_once", [2, 4])
+def test_as_many_run_at_once_as_were_asked_for(fake: Pipeline, at_once: int) -> None:
+    acting(fake, "meet", others=at_once)
+    fake.run(at_once=at_once)
+    assert max(map(int, (fake.out / "met").read_text().split())) == at_once
 
 
-def test_each_has_its_share_of_the_threads(fake: Pipeline) -> None:
+def test_each_has_its_share_of_the_threads(fake: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     acting(fake, "threads")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
     fake.run(at_once=2)
     told = {path.read_text() for path in fake.out.glob("threads-*")}
-    assert told == {str(max((os.cpu_count() or 1) // 2, 1))}
+    assert told == {"3"}
 
 
 def test_progress_is_told(fake: Pipeline) -> None:
@@ -117,17 +121,62 @@ def test_a_process_that_is_killed_is_named(fake: Pipeline) -> None:
     assert fake.run(at_once=2)[-1] == "last"
 
 
+def test_a_full_disk_stays_a_sentence(fake: Pipeline) -> None:
+    acting(fake, "full")
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        fake.run(at_once=2)
+    assert caught.value.filename == "disk.bin"
+
+
+def test_an_error_that_cannot_travel_is_told_as_text(fake: Pipeline) -> None:
+    acting(fake, "lock")
+    with pytest.raises(RuntimeError, match="each/a/. has failed") as caught:
+        fake.run(at_once=2)
+    assert "OddError: odd" in caught.value.__notes__[0]
+
+
+class Rays:
+    """A runner of four stages, two of which want a Ray."""
+
+    def __init__(self, jobs: list[Any]) -> None:
+        self.jobs = jobs
+
+    def is_ready(self, job: Any) -> bool:
+        return True
+
+    def wants_ray(self, job: Any) -> bool:
+        return job.name.endswith("0")
+
+
+def test_stages_under_ray_wait_for_each_other(fake: Pipeline) -> None:
+    jobs = [Numbered(job, "", False) for job in fake.plan().jobs if job.stage == "each"]
+    side = _SideBySide(Rays(jobs), jobs, 4)  # type: ignore[arg-type]
+    names = [job.job.name for job in jobs]
+    assert names == ["each/a/0", "each/a/1", "each/b/0", "each/b/1"]
+    assert all(side._can_begin(one) for one in jobs)
+    side._running["pipe"] = jobs[0], None  # type: ignore[assignment]
+    assert [side._can_begin(one) for one in jobs[1:]] == [True, False, True]
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_no_stage_outlives_its_run(fake: Pipeline, how: signal.Signals) -> None:
+    """Nor does what a stage has begun; ^C reaches the whole group of the terminal."""
     acting(fake, "linger")
     command = [sys.executable, "-m", "kdcache", "pipeline", "run", "fake", "--jobs", "2"]
     command += ["--recipes", str(fake.recipes), "--out", str(fake.out)]
-    run = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    mark = fake.out / "lingers"
-    wait_until(lambda: mark.is_file() and mark.read_text() != "")
-    run.send_signal(how)
-    run.wait(60)
-    wait_until(lambda: not alive(int(mark.read_text())))
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_until(lambda: len(list(fake.out.glob("lingers-*"))) == 2)
+    pids = [int(pid) for mark in fake.out.glob("lingers-*") for pid in mark.read_text().split()]
+    assert all(alive(pid) for pid in pids)
+    if how == signal.SIGINT:
+        os.killpg(run.pid, how)
+        _, said = run.communicate(timeout=60)
+        assert (run.returncode, said.splitlines()[-1]) == (130, "Interrupted.")
+        assert "Traceback" not in said
+    else:
+        run.kill()
+        run.wait(60)
+    wait_until(lambda: not any(alive(pid) for pid in pids))
 
 
 def alive(pid: int) -> bool:
