@@ -78,6 +78,8 @@ class Forgetful(Write):
 class OddError(KdcacheError):
     """Cannot travel."""
 
+    code = "odd"
+
     def __init__(self, lock: object) -> None:
         super().__init__("odd")
         self.lock = lock

@@ -164,7 +164,13 @@ def test_no_stage_outlives_its_run(fake: Pipeline, how: signal.Signals) -> None:
     acting(fake, "linger")
     command = [sys.executable, "-m", "kdcache", "pipeline", "run", "fake", "--jobs", "2"]
     command += ["--recipes", str(fake.recipes), "--out", str(fake.out)]
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    run = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hear_interrupts,
+    )
     wait_until(lambda: len(list(fake.out.glob("lingers-*"))) == 2)
     pids = [int(pid) for mark in fake.out.glob("lingers-*") for pid in mark.read_text().split()]
     assert all(alive(pid) for pid in pids)
@@ -177,6 +183,11 @@ def test_no_stage_outlives_its_run(fake: Pipeline, how: signal.Signals) -> None:
         run.kill()
         run.wait(60)
     wait_until(lambda: not any(alive(pid) for pid in pids))
+
+
+def hear_interrupts() -> None:
+    """A shell's background jobs, such as the tests may be, ignore ^C, and so would their own."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def alive(pid: int) -> bool:
