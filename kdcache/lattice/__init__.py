@@ -10,7 +10,7 @@ from kdcache.lattice.banded import rnnt_loss_banded, transducer_nll_banded
 from kdcache.lattice.classes import class_log_probs
 from kdcache.lattice.factored import FactoredLogits, Logits, node_class_log_probs
 from kdcache.lattice.lengths import node_mask
-from kdcache.lattice.nodes import node_ids, node_log_probs, top_classes
+from kdcache.lattice.nodes import node_classes, node_ids, node_log_probs, top_classes
 from kdcache.lattice.occupancy import arc_occupancy, node_occupancy
 from kdcache.lattice.reduction import Reduction
 from kdcache.lattice.scan import ForwardBackward, forward_backward
@@ -30,6 +30,7 @@ __all__ = [
     "class_log_probs",
     "forward_backward",
     "node_class_log_probs",
+    "node_classes",
     "node_ids",
     "node_log_probs",
     "node_mask",

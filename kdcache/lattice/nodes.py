@@ -45,9 +45,23 @@ def node_log_probs(
     Raises:
         InputError: shapes, lengths or class ids do not fit.
     """
+    logp_BTU3 = node_classes(logits_BTUV, labels_BU, blank, frames_B, label_lengths_B)
+    return logp_BTU3[..., 0], logp_BTU3[..., 1]
+
+
+def node_classes(
+    logits_BTUV: Logits,
+    labels_BU: Tensor,
+    blank: int,
+    frames_B: Tensor | None = None,
+    label_lengths_B: Tensor | None = None,
+) -> Tensor:
+    """Log-probabilities of blank, of the next label and of all the rest, (B, T, U+1, 3).
+
+    Arguments, dtypes and errors are those of :func:`node_log_probs`, which gives the first two.
+    """
     ids_BTUK = node_ids(labels_BU, blank, logits_BTUV.shape, label_lengths_B)
-    logp_BTUC = node_class_log_probs(logits_BTUV, ids_BTUK, frames_B, label_lengths_B)
-    return logp_BTUC[..., 0], logp_BTUC[..., 1]
+    return node_class_log_probs(logits_BTUV, ids_BTUK, frames_B, label_lengths_B)
 
 
 def node_ids(

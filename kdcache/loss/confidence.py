@@ -11,7 +11,7 @@ rest r (``kdcache.loss.lattice``):
 the divergence of p from the distribution that knows nothing. It is never negative.
 
 Shapes: B batch, T encoder frames, U labels (a node axis has U+1 entries), S columns of a frame's
-window, X either of the two, V vocabulary with blank, K kept class ids, C = 3+K classes.
+window, V vocabulary with blank, K kept class ids, C = 3+K classes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from kdcache.lattice import node_class_log_probs, node_ids, node_mask, transducer_nll
+from kdcache.lattice import node_classes, node_mask, transducer_nll
 from kdcache.lattice.reduction import Reduction, reduce_utterances
 from kdcache.loss.normalise import LatticeNormalise, normalise_lattice
 
@@ -59,9 +59,8 @@ def confidence_penalty(
         InputError: shapes, lengths or class ids do not fit.
         ConfigError: ``reduction`` or ``normalise`` is unknown.
     """
-    lengths = (frames_B, label_lengths_B)
-    logp_BTUC = _classes(logits_BTUV, labels_BU, *lengths, blank)
-    loss_B = confidence_at_nodes(logp_BTUC, frames_B, label_lengths_B + 1)
+    logp_BTU3 = node_classes(logits_BTUV, labels_BU, blank, frames_B, label_lengths_B)
+    loss_B = confidence_at_nodes(logp_BTU3, frames_B, label_lengths_B + 1)
     nodes_B = frames_B * (label_lengths_B + 1)
     loss_B = normalise_lattice(loss_B, label_lengths_B, nodes_B, normalise)
     return reduce_utterances(loss_B, reduction)
@@ -78,10 +77,10 @@ def rnnt_and_confidence(
 
     Arguments and errors are those of :func:`confidence_penalty`.
     """
-    lengths = (frames_B, label_lengths_B)
-    logp_BTUC = _classes(logits_BTUV, labels_BU, *lengths, blank)
-    rnnt_B = transducer_nll(logp_BTUC[..., 0], logp_BTUC[..., 1], *lengths, "none")
-    return rnnt_B, confidence_at_nodes(logp_BTUC, frames_B, label_lengths_B + 1)
+    logp_BTU3 = node_classes(logits_BTUV, labels_BU, blank, frames_B, label_lengths_B)
+    arcs = logp_BTU3[..., 0], logp_BTU3[..., 1]
+    rnnt_B = transducer_nll(*arcs, frames_B, label_lengths_B, "none")
+    return rnnt_B, confidence_at_nodes(logp_BTU3, frames_B, label_lengths_B + 1)
 
 
 def confidence_at_nodes(logp_BTSC: Tensor, frames_B: Tensor, widths_B: Tensor) -> Tensor:
@@ -100,14 +99,6 @@ def confidence_at_nodes(logp_BTSC: Tensor, frames_B: Tensor, widths_B: Tensor) -
     unlabelled_BTS = logp_BTS3[..., 1].isneginf().to(logp_BTS3.dtype)
     most_BTS = math.log(3) - math.log(3 / 2) * unlabelled_BTS
     return (most_BTS - entropy_BTS).masked_fill(~real_BTS, 0.0).sum((1, 2))
-
-
-def _classes(
-    logits_BTUV: Logits, labels_BU: Tensor, frames_B: Tensor, label_lengths_B: Tensor, blank: int
-) -> Tensor:
-    """Blank, label and rest of every node: (B, T, U+1, 3)."""
-    ids_BTUK = node_ids(labels_BU, blank, logits_BTUV.shape, label_lengths_B)
-    return node_class_log_probs(logits_BTUV, ids_BTUK, frames_B, label_lengths_B)
 
 
 def _joined(logp_BTSC: Tensor) -> Tensor:

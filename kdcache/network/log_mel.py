@@ -3,8 +3,7 @@
 The features are those of ``transformers.ParakeetFeatureExtractor``, whose settings and mel
 filters are used: pre-emphasis, a Hann window, power, log, mean and variance of each utterance
 set to 0 and 1. The extractor itself wants its samples on the CPU, one tensor for each
-utterance, and in one core makes features of under 1,000 seconds of speech a second: a GPU
-trains a small student faster than that, and would wait.
+utterance (``tests/benchmarks/bench_features.py`` tells how fast either is).
 
 Shapes: B batch, N samples, F feature frames, W frequencies, M mel bands.
 """

@@ -15,7 +15,7 @@ import signal
 import threading
 import traceback
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -47,36 +47,44 @@ def _context() -> ForkServerContext:
     return context
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a stage's process is sent out with.
+
+    Attributes:
+        kind: of the stage.
+        settings: of the stage, for ``threads`` threads of arithmetic.
+        work: what it is given to work with.
+        threads: of arithmetic.
+        ray_address: of a Ray that it joins; ``None`` where it needs none, or finds its own.
+    """
+
+    kind: StageKind[Any]
+    settings: Settings
+    work: Work
+    threads: int
+    ray_address: str | None
+
+
 class Apart:
     """A stage that has begun in a process of its own.
 
     Args:
-        kind: of the stage.
-        settings: of the stage, for ``threads`` threads of arithmetic.
-        work: what it is given to work with; its displays are opened here.
-        threads: of arithmetic.
-        ray_address: of a Ray that it joins; ``None`` where it needs none, or finds its own.
+        errand: what it is to do; its displays are opened here.
 
     Attributes:
         pipe: readable when there is something to :meth:`hear`.
     """
 
-    def __init__(
-        self,
-        kind: StageKind[Any],
-        settings: Settings,
-        work: Work,
-        threads: int,
-        ray_address: str | None,
-    ) -> None:
-        self._work = work
+    def __init__(self, errand: Errand) -> None:
+        self._work = errand.work
         self._displays: dict[int, tuple[ExitStack, Progress]] = {}
         context = _context()
         self.pipe, theirs = context.Pipe()
+        sent = replace(errand, work=replace(errand.work, show=_mute))
         # The server's environment is that of when it began; Ray's token came later, perhaps.
-        given = (theirs, kind, settings, replace(work, show=_mute), threads, ray_address)
-        arguments = (dict(os.environ), *given)
-        self._process = context.Process(target=_run, args=arguments, name=work.name)
+        arguments = (theirs, dict(os.environ), sent)
+        self._process = context.Process(target=_run, args=arguments, name=self._work.name)
         self._process.start()
         theirs.close()
 
@@ -146,15 +154,7 @@ def _mute(
     raise AssertionError(f"nobody shows {label}")
 
 
-def _run(
-    environment: dict[str, str],
-    pipe: Connection,
-    kind: StageKind[Any],
-    settings: Settings,
-    work: Work,
-    threads: int,
-    ray_address: str | None,
-) -> None:
+def _run(pipe: Connection, environment: dict[str, str], errand: Errand) -> None:
     """Do a stage's work in this process, and tell how it ends."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -162,13 +162,14 @@ def _run(
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(errand.threads)
     tell = _Tell(pipe)
     try:
         with ExitStack() as session:
-            if ray_address is not None:
-                session.enter_context(ray_session(ray_address, {}))
-            facts = kind.run(settings, replace(work, show=tell.show))
+            if errand.ray_address is not None:
+                session.enter_context(ray_session(errand.ray_address, {}))
+            work = replace(errand.work, show=tell.show)
+            facts = errand.kind.run(errand.settings, work)
         tell("ended", facts)
     except Exception as error:
         tell(*_failure(error))

@@ -10,7 +10,7 @@ import os
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
-from kdcache.pipeline.apart import Apart
+from kdcache.pipeline.apart import Apart, Errand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,8 @@ class _SideBySide:
             address = _ray_address()
         else:
             settings = job.kind.beside_others(settings, self._threads)
-        apart = Apart(job.kind, settings, self._runner.given(job), self._threads, address)
+        errand = Errand(job.kind, settings, self._runner.given(job), self._threads, address)
+        apart = Apart(errand)
         self._running[apart.pipe] = one, apart
 
     def _hear_all(self) -> None:

@@ -1,6 +1,6 @@
 """What Parakeet teachers share: log-mel features and the FastConformer encoder's geometry.
 
-Features are computed where the encoder runs: on the CPU they would take longer than it.
+Features are computed where the encoder runs, so that a GPU does not wait for one core of the CPU.
 
 Shapes: B batch, F feature frames, M mel bands, T encoder frames.
 """

@@ -191,19 +191,22 @@ class Trainer:
         augment, own = None, None
         if self._settings.augment:
             augment = replace(SpecAugment(), seed=self._settings.seed, step=self.step)
-        quiet, noisy = batch, None
-        if self._settings.noise is not None:
-            # Before it goes to a GPU: noise is made by numpy.
-            noise = NoiseAugment(self._settings.noise, seed=self._settings.seed, step=self.step)
-            noisy = to_device(add_noise(quiet, noise), self._world.device)
-        batch = to_device(quiet, self._world.device) if noisy is None else noisy
-        output = self.student(batch, augment, self._settings.dtype)
+        noisy = self._in_noise(batch)
+        heard = to_device(noisy, self._world.device)
+        output = self.student(heard, augment, self._settings.dtype)
         if self._live is not None:
-            clean = batch if noisy is None else to_device(quiet, self._world.device)
-            lesson = self._live.teach(clean, batch, augment, self._weights)
-            batch, own = lesson.batch, lesson.loss
-        terms = loss_terms(output, batch, self.student.blank, self._weights, self._alignment)
+            clean = heard if noisy is batch else to_device(batch, self._world.device)
+            lesson = self._live.teach(clean, heard, augment, self._weights)
+            heard, own = lesson.batch, lesson.loss
+        terms = loss_terms(output, heard, self.student.blank, self._weights, self._alignment)
         return terms, own
+
+    def _in_noise(self, batch: Batch) -> Batch:
+        """The batch in noise, if it is to have any; numpy makes it, before it goes to a GPU."""
+        if self._settings.noise is None:
+            return batch
+        noise = NoiseAugment(self._settings.noise, seed=self._settings.seed, step=self.step)
+        return add_noise(batch, noise)
 
     def _seed(self, place: int) -> None:
         """Dropout depends on the micro-batch's place in the run, not on its worker."""
