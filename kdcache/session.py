@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import ConfigError, KdcacheError
+from kdcache.signals import handlers_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,10 +50,12 @@ def ray_session(address: str | None, local: Mapping[str, Any]) -> Iterator[None]
     if ray.is_initialized():
         yield
         return
-    if address is None:
-        _start_here(local)
-    else:
-        _join(address)
+    # Ray would end this process with a trace of the stack, where SIGTERM is no accident.
+    with handlers_kept():
+        if address is None:
+            _start_here(local)
+        else:
+            _join(address)
     try:
         yield
     finally:

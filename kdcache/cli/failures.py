@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kdcache.errors import KdcacheError
+from kdcache.signals import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,11 +59,15 @@ def _told(error: KdcacheError) -> int:
 
 def _interrupted(error: BaseException) -> int:
     """click turns ^C into Abort with the interrupt as cause; a plain Abort is a 'no'."""
-    if isinstance(error, click.Abort) and not isinstance(error.__cause__, KeyboardInterrupt):
-        click.echo("Aborted.", err=True)
-        return 1
-    click.echo("Interrupted.", err=True)
-    return INTERRUPTED
+    cause = error.__cause__ if isinstance(error, click.Abort) else error
+    if isinstance(cause, Stopped):
+        click.echo(cause.message, err=True)
+        return 128 + cause.number
+    if isinstance(cause, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    click.echo("Aborted.", err=True)
+    return 1
 
 
 def _system_failure(error: OSError) -> int:

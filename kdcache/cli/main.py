@@ -11,6 +11,7 @@ import click
 from kdcache.cli.failures import exit_code_of, reader_gone
 from kdcache.cli.lazy import LazyGroup
 from kdcache.cli.plumbing import example
+from kdcache.signals import termination_as_interrupt
 from kdcache.version import __version__
 
 if TYPE_CHECKING:
@@ -73,7 +74,11 @@ class Program(LazyGroup):
                 args, prog_name or "kdcache", complete_var, standalone_mode=False, **extra
             )
 
-        return sys.exit(exit_code_of(run)) if standalone_mode else run()
+        if not standalone_mode:
+            return run()
+        with termination_as_interrupt():
+            code = exit_code_of(run)
+        return sys.exit(code)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; click itself would call a reader that went away a failure."""
@@ -95,5 +100,5 @@ def main() -> None:
     """Run a speech-recognition teacher once; train students for ever after from its cache.
 
     Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 failed, 2 bad usage or
-    input, 3 cache incomplete, 130 interrupted.
+    input, 3 cache incomplete, 130 interrupted, 143 terminated.
     """

@@ -22,7 +22,8 @@ def train(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
     The student learns from a cache; no teacher is loaded. With a corpus in place of a cache
     it learns from transcripts alone, which is how a first teacher is made. A run that was
-    killed goes on from its last checkpoint when the same command is given again.
+    killed goes on from its last checkpoint when the same command is given again; one that is
+    told to stop (^C, SIGTERM) writes one first.
     """
     from kdcache.config import load_config
     from kdcache.train import TrainSettings, note_of, run_training

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from kdcache.errors import KdcacheError, StorageError
 from kdcache.extract.patience import persist
-from kdcache.extract.signals import stop_signals
 from kdcache.extract.tally import Tally
+from kdcache.signals import stop_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable

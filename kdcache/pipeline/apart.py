@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import traceback
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import KdcacheError
 from kdcache.session import ray_session
+from kdcache.signals import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,9 +120,14 @@ class Apart:
                 return facts
         return None
 
-    def close(self) -> None:
-        """Let a process end that has told its end."""
-        self._process.join(PATIENCE)
+    def ask(self) -> None:
+        """Ask the process to end. A training keeps the step that it is at; all else ends at once,
+        as whatever is killed."""
+        self._process.terminate()
+
+    def close(self, patience: float = PATIENCE) -> None:
+        """Let a process end that has told its end, or was asked to end."""
+        self._process.join(patience)
         self.stop()
 
     def stop(self) -> None:
@@ -171,6 +178,8 @@ def _run(pipe: Connection, environment: dict[str, str], errand: Errand) -> None:
             work = replace(errand.work, show=tell.show)
             facts = errand.kind.run(errand.settings, work)
         tell("ended", facts)
+    except Stopped as end:
+        sys.exit(128 + end.number)
     except Exception as error:
         tell(*_failure(error))
 

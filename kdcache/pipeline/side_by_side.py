@@ -7,6 +7,7 @@ machine wait for each other, since it has the CPUs of one.
 from __future__ import annotations
 
 import os
+import time
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kdcache.pipeline.run import Numbered, Outcome, Runner
+
+GRACE = 30.0
+"""Seconds for trainings that are asked to end."""
 
 
 def run_side_by_side(runner: Runner, jobs: Sequence[Numbered], at_once: int) -> list[Outcome]:
@@ -47,9 +51,12 @@ class _SideBySide:
             self._hear_all()
 
     def stop(self) -> None:
-        """End whatever runs."""
+        """End whatever runs; trainings have some time to keep the step that they are at."""
         for _, apart in self._running.values():
-            apart.stop()
+            apart.ask()
+        end = time.monotonic() + GRACE
+        for _, apart in self._running.values():
+            apart.close(max(end - time.monotonic(), 0.0))
         self._running.clear()
 
     def _begin_all(self) -> bool:

@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import ConfigError, KdcacheError
 from kdcache.session import ray_session
+from kdcache.signals import stop_signals
 from kdcache.train.checkpoint import best_student, finished_student, read_best
 from kdcache.train.failure import failure_file, read_failure, write_failure
 from kdcache.train.metrics import read_metrics, read_report
+from kdcache.train.stopping import (
+    WishToStop,
+    never,
+    run_until_told,
+    stop_file,
+    stopped_early,
+)
 from kdcache.train.world import World
 
 if TYPE_CHECKING:
@@ -94,6 +102,8 @@ def run_training(
     Raises:
         ConfigError: the directory holds a run with other settings.
         KdcacheError: whatever a worker raised; or the run has ended, and its metrics are gone.
+        Stopped: SIGINT or SIGTERM came. The step that was under way is done and kept, and the
+            same settings go on after it. A second signal ends the program at once.
     """
     prepare(settings)
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
@@ -103,10 +113,12 @@ def run_training(
     if not student.is_dir():
         with _watching(settings.out, watch):
             if here and settings.workers == 1 and settings.ray_address is None:
-                _train_quietly(settings)
+                number = _train_quietly(settings)
             else:
                 with ray_session(settings.ray_address, _own_cluster(settings)):
-                    _fit(settings, callbacks)
+                    number = _fit(settings, callbacks)
+        if number is not None and not student.is_dir():
+            raise stopped_early(settings, number)
     return _report(settings.out)
 
 
@@ -186,12 +198,14 @@ def _own_cluster(settings: TrainSettings) -> dict[str, Any]:
     }
 
 
-def _fit(settings: TrainSettings, callbacks: Sequence[UserCallback]) -> None:
-    """Run the workers to the end, whatever becomes of some of them."""
+def _fit(settings: TrainSettings, callbacks: Sequence[UserCallback]) -> int | None:
+    """Run the workers to the end, whatever becomes of some of them; or until a signal comes,
+    whose number is returned."""
     launch = uuid.uuid4().hex
-    failure = failure_file(settings.out, launch)
+    failure, stop = failure_file(settings.out, launch), stop_file(settings.out, launch)
     try:
-        _fit_workers(settings, launch, callbacks)
+        with stop_signals() as stopped:
+            run_until_told(lambda: _fit_workers(settings, launch, callbacks), stopped, stop)
     except Exception as error:
         found = read_failure(failure) or _own_error(error)
         if found is None:
@@ -201,8 +215,10 @@ def _fit(settings: TrainSettings, callbacks: Sequence[UserCallback]) -> None:
         # Workers that are started again after such an error end without one.
         if (found := read_failure(failure)) is not None:
             raise found
+        return stopped()
     finally:
         failure.unlink(missing_ok=True)
+        stop.unlink(missing_ok=True)
 
 
 def _fit_workers(settings: TrainSettings, launch: str, callbacks: Sequence[UserCallback]) -> Result:
@@ -241,20 +257,26 @@ def worker(config: dict[str, Any]) -> None:
         return
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), get_device())
+    wish = WishToStop(stop_file(settings.out, config["launch"]))
     try:
-        _train(settings, world, ray.train.report)
+        _train(settings, world, ray.train.report, wish)
     except KdcacheError as error:
         # Alone it may end in peace. Others wait for this one, until Ray ends them.
         if not write_failure(failure, error) or world.size > 1:
             raise
 
 
-def train_here(settings: TrainSettings, report: Callable[[dict[str, Any]], None]) -> None:
+def train_here(
+    settings: TrainSettings,
+    report: Callable[[dict[str, Any]], None],
+    stop: Callable[[], bool] = never,
+) -> None:
     """The run's one worker, in this process; nothing where the run has ended.
 
     Args:
         settings: of a run that is prepared.
         report: see ``kdcache.train.loop.Trainer``.
+        stop: see there.
 
     Raises:
         KdcacheError: whatever goes wrong.
@@ -263,24 +285,31 @@ def train_here(settings: TrainSettings, report: Callable[[dict[str, Any]], None]
 
     if not finished_student(settings.out).is_dir():
         device = torch.device("cuda" if settings.gpu else "cpu")
-        _train(settings, World(device=device), report)
+        _train(settings, World(device=device), report, stop)
 
 
-def _train_quietly(settings: TrainSettings) -> None:
-    """In a process whose progress people look at, libraries keep theirs to themselves."""
+def _train_quietly(settings: TrainSettings) -> int | None:
+    """In a process whose progress people look at, libraries keep theirs to themselves; the
+    number of the signal that came, if one did."""
     from kdcache.quiet import quiet_transformers
 
-    with quiet_transformers():
-        train_here(settings, lambda _: None)
+    with quiet_transformers(), stop_signals() as stopped:
+        train_here(settings, lambda _: None, lambda: stopped() is not None)
+        return stopped()
 
 
-def _train(settings: TrainSettings, world: World, report: Callable[[dict[str, Any]], None]) -> None:
+def _train(
+    settings: TrainSettings,
+    world: World,
+    report: Callable[[dict[str, Any]], None],
+    stop: Callable[[], bool],
+) -> None:
     import torch
 
     from kdcache.train.loop import Trainer
 
     torch.set_num_threads(settings.threads or max(int(settings.cpus_per_worker), 1))
-    Trainer(settings, world, report).run()
+    Trainer(settings, world, report, stop).run()
 
 
 def _own_error(error: BaseException) -> KdcacheError | None:

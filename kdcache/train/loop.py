@@ -37,6 +37,7 @@ from kdcache.train.optim import build_optimizer, learning_rate, set_learning_rat
 from kdcache.train.recorder import Recorder
 from kdcache.train.stall import StallClock
 from kdcache.train.statistics import RunningStatistics
+from kdcache.train.stopping import never
 from kdcache.train.validate import Validator
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Trainer:
         world: this worker's place.
         report: called after each validation and at each checkpoint, on every worker, with the
             step, its loss, and where there was a validation ``validation/<name>`` of its values.
+        stop: asked by the first worker after each step, whether to stop.
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class Trainer:
         settings: TrainSettings,
         world: World,
         report: Callable[[dict[str, Any]], None] = lambda _: None,
+        stop: Callable[[], bool] = never,
     ) -> None:
         self._settings, self._world, self._report = settings, world, report
+        self._stop, self._told_to_stop = stop, False
         self._out = settings.out
         self._out.mkdir(parents=True, exist_ok=True)
         self.step, self.best = 0, Best()
@@ -116,17 +120,23 @@ class Trainer:
         self._clock = StallClock(world)
 
     def run(self) -> Path:
-        """Train to the last step; returns the directory of the finished student."""
+        """Train to the last step; returns the directory of the finished student.
+
+        Where it was told to stop before, there is no such directory yet, but a checkpoint of the
+        last step that was done.
+        """
         self._check_same_start()
         self._tell_shuffle()
         self._clock = StallClock(self._world)
-        while not self._ended:
+        while not self._over:
             for step in self.stream.steps():
                 self._train_step(step)
                 self._after_step()
-                if self._ended:
+                if self._over:
                     break
-        return self._finish()
+        if self._ended:
+            self._finish()
+        return finished_student(self._out)
 
     @property
     def _ended(self) -> bool:
@@ -135,6 +145,11 @@ class Trainer:
         patience = None if validation is None else validation.patience
         waited = patience is not None and self.best.since >= patience
         return waited or self.step >= self._settings.optim.steps
+
+    @property
+    def _over(self) -> bool:
+        """Whether to train no further, now."""
+        return self._ended or self._told_to_stop
 
     def _tell_shuffle(self) -> None:
         window = self.stream.window_shards
@@ -220,9 +235,12 @@ class Trainer:
         names = sorted(weights)
         zero = torch.zeros((), device=self._world.device)
         damaged = zero + len(self.stream.damaged)
+        # One worker asks and all are told, so that they stop after the same step.
+        told = zero + (self._world.is_first and self._stop())
         kept = (*names, SECONDS, TEACHER)
-        values = torch.stack([*(totals.get(name, zero) for name in kept), damaged])
-        *sums, audio, taught, skipped = self._world.sum(values).tolist()
+        values = torch.stack([*(totals.get(name, zero) for name in kept), damaged, told])
+        *sums, audio, taught, skipped, stop = self._world.sum(values).tolist()
+        self._told_to_stop = bool(stop)
         times = self._clock.tick(self.stream.waited)
         summed = dict(zip(names, sums, strict=True))
         second = max(times.step_seconds, 1e-9)
@@ -249,7 +267,7 @@ class Trainer:
         every = self._settings.checkpoint_every
         values = self._validate(last)
         # The best one is kept as a checkpoint, so that it outlives a kill.
-        if self.step % every == 0 or self._ended or (values and self.best.step == self.step):
+        if self.step % every == 0 or self._over or (values and self.best.step == self.step):
             self._checkpoint()
         elif not values:
             return
@@ -308,14 +326,13 @@ class Trainer:
                 f"one of step {self.step}; `out` must be a directory that all of them share."
             )
 
-    def _finish(self) -> Path:
+    def _finish(self) -> None:
         if self._world.is_first:
             self._recorder.finish()
             if self._live is not None and self._live.trained is not None:
                 save_teacher(self._out, self._live.trained.eval())
             save_finished(self._out, self.student.eval())
         self._world.barrier()
-        return finished_student(self._out)
 
 
 def _audio_seconds(batch: Batch) -> float:

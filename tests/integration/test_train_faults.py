@@ -55,11 +55,15 @@ def undisturbed(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> list[d
     return read_metrics(out)
 
 
-def check_same_curve(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+def check_same_losses(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
     assert [line["step"] for line in found] == list(range(1, STEPS + 1))
     for name in ("loss", "gradient_norm", "learning_rate"):
         curves = [[line[name] for line in lines] for lines in (found, expected)]
         assert curves[0] == pytest.approx(curves[1], rel=5e-3)
+
+
+def check_same_curve(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    check_same_losses(found, expected)
     began_again = [a["seconds"] > b["seconds"] for a, b in pairwise(found)]
     assert sum(began_again) == 1, "the kill came before the first checkpoint, or after the end"
 
@@ -110,3 +114,31 @@ def test_a_killed_driver(tones: Path, tmp_path: Path, undisturbed: list[dict[str
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["steps"] == STEPS
     check_same_curve(read_metrics(tmp_path / "run"), undisturbed)
+
+
+def test_a_driver_that_is_told_to_stop(
+    tones: Path, tmp_path: Path, undisturbed: list[dict[str, Any]]
+) -> None:
+    """As Slurm and `ray job stop` do: no step that was done is lost."""
+    settings = settings_of(tones, tmp_path / "run", checkpoint_every=1000)
+    config = tmp_path / "train.yaml"
+    config.write_text(json.dumps(settings.model_dump(mode="json")))
+    command = [sys.executable, "-m", "kdcache", "train", str(config), "--json"]
+    driver = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + PATIENCE
+    while len(read_metrics(tmp_path / "run")) < 12 and driver.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    driver.terminate()
+    out, said = driver.communicate(timeout=PATIENCE)
+    assert (driver.returncode, out) == (128 + signal.SIGTERM, ""), said
+    done = len(read_metrics(tmp_path / "run"))
+    assert f"Stopped after step {done} of {STEPS}, which" in said.splitlines()[-1]
+    assert "SIGTERM" not in said
+    assert list((tmp_path / "run").glob(".stop-*")) == []
+    assert done < STEPS
+    report = run_training(settings.model_copy(update={"workers": 1}), here=True)
+    assert report.steps == STEPS
+    check_same_losses(read_metrics(tmp_path / "run"), undisturbed)

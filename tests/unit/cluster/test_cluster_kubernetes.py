@@ -12,6 +12,7 @@ import itertools
 import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ import yaml
 from kdcache.config import load_config
 from kdcache.extract import ExtractConfig
 from kdcache.extract.cluster import muster
+from kdcache.train import TrainSettings
 from tests.command_lines import check_command
 
 if TYPE_CHECKING:
@@ -210,3 +212,24 @@ def test_the_job_asks_for_actors_while_there_is_no_machine(repository: Path) -> 
     gpu = cluster_of(repository, "rayjob.yaml")["workerGroupSpecs"][0]
     assert (crew.device, crew.gpus) == ("cuda", 1)
     assert 1 < crew.actors <= gpu["maxReplicas"]
+
+
+def test_the_page_makes_a_training_of_the_manifest(repository: Path) -> None:
+    folder = repository / "cluster" / "kubernetes"
+    (edit,) = re.findall(r"^(sed -e .*?rayjob\.yaml) \|", (folder / "README.md").read_text(),
+                         re.DOTALL | re.MULTILINE)  # fmt: skip
+    made = subprocess.run(
+        ["bash", "-c", edit], cwd=repository, capture_output=True, text=True, check=True
+    )
+    job = yaml.safe_load(made.stdout)
+    jsonschema.validate(job, own_schema(repository, "RayJob"))
+    assert job["metadata"]["name"] == "kdcache-train"
+    assert "kdcache-extract" not in made.stdout
+    command, _, file, *settings = shlex.split(job["spec"]["entrypoint"])
+    check_command([command, "train", file, *settings])
+    assert Path(file) == Path("/config/train.yaml")
+    student = load_config(repository / "cluster" / "train.yaml", TrainSettings, settings[1::2])
+    gpus = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplicas"]
+    assert student.gpu
+    assert student.ray_address == "auto"
+    assert student.workers <= gpus

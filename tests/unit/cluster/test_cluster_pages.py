@@ -9,6 +9,7 @@ import pytest
 
 from kdcache.config import load_config
 from kdcache.extract import ExtractConfig
+from kdcache.train import TrainSettings
 from tests.command_lines import check_command, commands_in
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 PAGES = ["README.md", "kubernetes/README.md", "slurm/README.md", "clouds/README.md"]
 FILES = {
     "kubernetes": ["rayjob.yaml", "raycluster.yaml"],
-    "slurm": ["extract.sbatch"],
+    "slurm": ["kdcache.sbatch"],
     "clouds": ["aws.yaml", "machines.yaml"],
 }
 SUBMIT = re.compile(r"ray job submit (.*?)(?=\n\S|\Z)", re.DOTALL)
@@ -33,6 +34,15 @@ def test_the_example_configuration_is_one(repository: Path) -> None:
     assert config.actors == "auto"
 
 
+def test_the_example_student_learns_from_that_cache(repository: Path) -> None:
+    teacher = load_config(repository / "cluster" / "extract.yaml", ExtractConfig)
+    student = load_config(repository / "cluster" / "train.yaml", TrainSettings)
+    assert str(student.data.cache) == teacher.cache.path
+    assert str(student.data.corpus) == str(teacher.corpus)
+    assert student.out.is_absolute()
+    assert student.micro_batches_per_step % student.workers == 0
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_the_commands_named_exist(repository: Path, name: str) -> None:
     for words in commands_in(text(repository, name)):
@@ -42,7 +52,9 @@ def test_the_commands_named_exist(repository: Path, name: str) -> None:
 def test_every_way_shows_how_to_run_it(repository: Path) -> None:
     shown = [name for name in PAGES if commands_in(text(repository, name))]
     assert shown == ["README.md", "kubernetes/README.md", "clouds/README.md"]
-    assert "extract.sbatch cluster/extract.yaml" in text(repository, "slurm/README.md")
+    for command in ("extract", "train"):
+        shown_too = f"kdcache.sbatch {command} cluster/{command}.yaml"
+        assert shown_too in text(repository, "slurm/README.md")
 
 
 @pytest.mark.parametrize("folder", FILES)
@@ -77,7 +89,7 @@ def test_a_submitted_folder_holds_the_configuration(repository: Path, name: str)
     assert commands
     for command in commands:
         folder = re.search(r"--working-dir (\S+)", command)
-        config = re.search(r"kdcache extract (\S+)", command)
+        config = re.search(r"kdcache (?:extract|train) (\S+)", command)
         assert folder is not None
         assert config is not None
         assert (repository / folder[1] / config[1]).is_file()

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from kdcache.config import Settings, load_config
+from kdcache.extract import ExtractConfig
+from kdcache.train import TrainSettings
 from tests.command_lines import check_command
 
 NODES = ["n1", "n2", "n3"]
@@ -96,7 +99,7 @@ class Slurm:
 
 @pytest.fixture
 def script(repository: Path) -> Path:
-    return repository / "cluster" / "slurm" / "extract.sbatch"
+    return repository / "cluster" / "slurm" / "kdcache.sbatch"
 
 
 @pytest.fixture
@@ -115,20 +118,25 @@ def test_it_is_bash_that_shellcheck_likes(script: Path) -> None:
     assert checked.stdout == ""
 
 
-def test_the_head_extracts_with_a_command_that_exists(slurm: Slurm) -> None:
-    assert slurm.run("a b.yaml", "--set", "actors=3", EXIT="0") == (0, "")
+@pytest.mark.parametrize(
+    ("command", "where", "more"),
+    [("extract", "ray.address", "actors=3"), ("train", "ray_address", "workers=3")],
+)
+def test_the_head_runs_a_command_that_exists(
+    slurm: Slurm, repository: Path, command: str, where: str, more: str
+) -> None:
+    assert slurm.run(command, "a b.yaml", "--set", more, EXIT="0") == (0, "")
     words = slurm.told("kdcache")
-    assert words == [
-        *("kdcache", "extract", "a b.yaml"),
-        *("--set", "ray.address=n1:6379", "--set", "actors=3"),
-    ]
+    assert words == ["kdcache", command, "a b.yaml", "--set", f"{where}=n1:6379", "--set", more]
     check_command(words)
+    settings: type[Settings] = ExtractConfig if command == "extract" else TrainSettings
+    load_config(repository / "cluster" / f"{command}.yaml", settings, words[4::2])
 
 
 def test_nobody_else_is_let_into_the_cluster(slurm: Slurm) -> None:
     tokens = set()
     for _ in range(2):
-        assert slurm.run("x.yaml", EXIT="0")[0] == 0
+        assert slurm.run("extract", "x.yaml", EXIT="0")[0] == 0
         node, mode, token = slurm.told("environment")[0].split()
         assert (node, mode, len(token)) == ("n1", "token", 64)
         tokens.add(token)
@@ -139,7 +147,7 @@ def test_ray_takes_the_arguments(slurm: Slurm) -> None:
     from ray.scripts.scripts import start
     from ray.scripts.symmetric_run import curate_and_validate_ray_start_args, symmetric_run
 
-    assert slurm.run("x.yaml", EXIT="0", SLURM_GPUS_ON_NODE="8")[0] == 0
+    assert slurm.run("extract", "x.yaml", EXIT="0", SLURM_GPUS_ON_NODE="8")[0] == 0
     name, *words = slurm.told("ray")
     assert name == "symmetric-run"
     ours = words[: words.index("--")]
@@ -150,7 +158,7 @@ def test_ray_takes_the_arguments(slurm: Slurm) -> None:
 
 
 def test_ray_runs_once_on_every_node(slurm: Slurm) -> None:
-    assert slurm.run("x.yaml", EXIT="0")[0] == 0
+    assert slurm.run("extract", "x.yaml", EXIT="0")[0] == 0
     (step,) = (line for line in slurm.told("srun") if "symmetric-run" in line)
     assert step.startswith("srun --nodes=3 --ntasks=3 --cpus-per-task=16 ")
     assert "--num-gpus=0" in step
@@ -158,17 +166,17 @@ def test_ray_runs_once_on_every_node(slurm: Slurm) -> None:
 
 def test_the_head_s_address_can_be_given(slurm: Slurm) -> None:
     slurm.environment["SLURM_JOB_NODELIST"] = "10.0.0.7,n2"
-    assert slurm.run("x.yaml", EXIT="0", KDCACHE_HEAD="10.0.0.7")[0] == 0
+    assert slurm.run("extract", "x.yaml", EXIT="0", KDCACHE_HEAD="10.0.0.7")[0] == 0
     assert "ray.address=10.0.0.7:6379" in slurm.told("kdcache")
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 143])
-def test_the_exit_code_is_the_extraction_s(slurm: Slurm, code: int) -> None:
-    assert slurm.run("x.yaml", EXIT=str(code)) == (code, "")
+def test_the_exit_code_is_that_of_kdcache(slurm: Slurm, code: int) -> None:
+    assert slurm.run("extract", "x.yaml", EXIT=str(code)) == (code, "")
 
 
-def test_told_to_end_it_tells_the_extraction(slurm: Slurm) -> None:
-    job = slurm.start("x.yaml")
+def test_told_to_end_it_tells_kdcache(slurm: Slurm) -> None:
+    job = slurm.start("extract", "x.yaml")
     deadline = time.monotonic() + PATIENCE
     while not (slurm.log / "kdcache").exists():
         assert time.monotonic() < deadline
@@ -179,27 +187,30 @@ def test_told_to_end_it_tells_the_extraction(slurm: Slurm) -> None:
 
 
 def test_a_ray_that_does_not_start_is_a_failure(slurm: Slurm) -> None:
-    code, error = slurm.run("x.yaml", BROKEN_RAY="1")
+    code, error = slurm.run("extract", "x.yaml", BROKEN_RAY="1")
     assert code == 1
-    assert "The extraction was never begun" in error
+    assert "Nothing was begun" in error
 
 
 def test_so_it_is_when_the_job_had_run_before(slurm: Slurm) -> None:
     (slurm.temporary / "kdcache-77-0.pid").write_text("1")  # cut off with its node
-    code, error = slurm.run("x.yaml", BROKEN_RAY="1", SLURM_RESTART_COUNT="1")
+    code, error = slurm.run("extract", "x.yaml", BROKEN_RAY="1", SLURM_RESTART_COUNT="1")
     assert code == 1
-    assert "The extraction was never begun" in error
+    assert "Nothing was begun" in error
 
 
 def test_nothing_is_left_behind(slurm: Slurm) -> None:
-    slurm.run("x.yaml", EXIT="3")
+    slurm.run("extract", "x.yaml", EXIT="3")
     assert list(slurm.temporary.iterdir()) == []
 
 
-def test_without_a_configuration_it_says_how(slurm: Slurm) -> None:
-    code, error = slurm.run()
+@pytest.mark.parametrize("given", [(), ("train",), ("cluster/extract.yaml",), ("score", "x.yaml")])
+def test_without_a_command_and_a_configuration_it_says_how(
+    slurm: Slurm, given: tuple[str, ...]
+) -> None:
+    code, error = slurm.run(*given)
     assert code != 0
-    assert "usage: sbatch cluster/slurm/extract.sbatch CONFIG" in error
+    assert "usage: sbatch cluster/slurm/kdcache.sbatch extract|train CONFIG" in error
 
 
 def test_the_job_asks_to_go_on(script: Path) -> None:

@@ -1,11 +1,8 @@
-"""How many actors a cluster holds, and signals that end a run."""
+"""How many actors a cluster holds, and how it is joined."""
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import threading
 from typing import ClassVar
 
 import pytest
@@ -13,7 +10,6 @@ import pytest
 from kdcache.errors import ConfigError, KdcacheError
 from kdcache.extract import ExtractConfig
 from kdcache.extract.cluster import LOOK_EVERY, Crew, Following, connected, muster, room_for
-from kdcache.extract.signals import stop_signals
 from kdcache.session import refuse_unreachable
 
 
@@ -217,27 +213,3 @@ class TestStart:
             connected(config(ray={"address": "auto"})),
         ):
             pytest.fail("there was none")
-
-
-class TestSignals:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_the_first_is_noted_and_handlers_come_back(self, number):
-        before = signal.getsignal(number)
-        with stop_signals() as stopped:
-            assert stopped() is None
-            os.kill(os.getpid(), number)
-            assert stopped() == number
-            assert signal.getsignal(number) == signal.SIG_DFL, "a second one ends the program"
-        assert signal.getsignal(number) == before
-
-    def test_other_threads_hear_nothing(self):
-        heard = []
-
-        def listen():
-            with stop_signals() as stopped:
-                heard.append(stopped())
-
-        thread = threading.Thread(target=listen)
-        thread.start()
-        thread.join()
-        assert heard == [None]

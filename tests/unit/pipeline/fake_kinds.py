@@ -15,6 +15,7 @@ from pydantic import Field
 from kdcache.config import ConfigPath, Settings
 from kdcache.errors import ConfigError, KdcacheError
 from kdcache.pipeline import StageKind
+from kdcache.signals import Stopped, stop_signals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,6 +112,8 @@ class Act(Write):
                 (work.out / f"threads-{os.getpid()}").write_text(str(torch.get_num_threads()))
             case "linger":
                 self._linger(work)
+            case "keep":
+                self._keep(work)
             case "full":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "disk.bin")
             case "lock":
@@ -146,6 +149,16 @@ class Act(Write):
         half.write_text(f"{os.getpid()} {child.pid}")
         half.replace(work.out / f"lingers-{name}")
         time.sleep(300)
+
+    def _keep(self, work: Work) -> None:
+        """Never end, but keep what there is when asked to end, as a training does."""
+        name = work.name.replace("/", "-")
+        with stop_signals() as stopped:
+            (work.out / f"lingers-{name}").write_text(str(os.getpid()))
+            while stopped() is None:
+                time.sleep(0.01)
+        (work.out / f"kept-{name}").touch()
+        raise Stopped(stopped() or 0, "Stopped.")
 
     def _show(self, work: Work) -> None:
         """Tell progress from two threads, as a training does."""

@@ -158,10 +158,35 @@ def test_stages_under_ray_wait_for_each_other(fake: Pipeline) -> None:
     assert [side._can_begin(one) for one in jobs[1:]] == [True, False, True]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_no_stage_outlives_its_run(fake: Pipeline, how: signal.Signals) -> None:
     """Nor does what a stage has begun; ^C reaches the whole group of the terminal."""
     acting(fake, "linger")
+    run, pids = lingering(fake)
+    if how == signal.SIGKILL:
+        run.kill()
+        run.wait(60)
+    else:
+        assert ended(run, how) == (128 + how, WORDS[how])
+    wait_until(lambda: not any(alive(pid) for pid in pids))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_keeps_its_step_when_the_run_is_stopped(
+    fake: Pipeline, how: signal.Signals
+) -> None:
+    acting(fake, "keep")
+    run, pids = lingering(fake)
+    assert ended(run, how) == (128 + how, WORDS[how])
+    assert len(list(fake.out.glob("kept-*"))) == 2
+    wait_until(lambda: not any(alive(pid) for pid in pids))
+
+
+WORDS = {signal.SIGINT: "Interrupted.", signal.SIGTERM: "Terminated."}
+
+
+def lingering(fake: Pipeline) -> tuple[subprocess.Popen[str], list[int]]:
+    """A run two of whose stages are under way and will not end; the processes of these."""
     command = [sys.executable, "-m", "kdcache", "pipeline", "run", "fake", "--jobs", "2"]
     command += ["--recipes", str(fake.recipes), "--out", str(fake.out)]
     run = subprocess.Popen(
@@ -174,15 +199,15 @@ def test_no_stage_outlives_its_run(fake: Pipeline, how: signal.Signals) -> None:
     wait_until(lambda: len(list(fake.out.glob("lingers-*"))) == 2)
     pids = [int(pid) for mark in fake.out.glob("lingers-*") for pid in mark.read_text().split()]
     assert all(alive(pid) for pid in pids)
-    if how == signal.SIGINT:
-        os.killpg(run.pid, how)
-        _, said = run.communicate(timeout=60)
-        assert (run.returncode, said.splitlines()[-1]) == (130, "Interrupted.")
-        assert "Traceback" not in said
-    else:
-        run.kill()
-        run.wait(60)
-    wait_until(lambda: not any(alive(pid) for pid in pids))
+    return run, pids
+
+
+def ended(run: subprocess.Popen[str], how: signal.Signals) -> tuple[int, str]:
+    """Its exit code and last word after a signal to all of its group."""
+    os.killpg(run.pid, how)
+    _, said = run.communicate(timeout=60)
+    assert "Traceback" not in said
+    return run.returncode, said.splitlines()[-1]
 
 
 def hear_interrupts() -> None:

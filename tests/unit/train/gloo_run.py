@@ -1,7 +1,8 @@
 """Trains runs on real worker processes: ``python -m tests.unit.train.gloo_run SETTINGS…``.
 
 Each SETTINGS is a file of a run's settings as JSON, whose ``workers`` are forked from here and
-joined by gloo; the runs go one after the other. Forked, because importing torch anew in each would
+joined by gloo; the runs go one after the other. With ``stop_after``, a step, a run is told to stop
+after it, and goes on. Forked, because importing torch anew in each would
 take longer than training.
 """
 
@@ -25,6 +26,15 @@ def work(values: dict[str, Any], rank: int, size: int) -> None:
     torch.set_num_threads(1)
     meeting = f"file://{values['out']}.meeting"
     distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+    stop_after = values.pop("stop_after", None)
+    if stop_after is not None:  # the first worker alone is told
+        told = Trainer(
+            TrainSettings.model_validate(values),
+            World(rank, size),
+            stop=lambda: rank == 0 and told.step == stop_after,
+        )
+        told.run()
+        assert told.step == stop_after
     Trainer(TrainSettings.model_validate(values), World(rank, size)).run()
     distributed.destroy_process_group()
 

@@ -25,6 +25,8 @@ SMALL = {"hidden": 16, "layers": 1, "heads": 2, "feed_forward": 2, "joint": 16,
          "subsampling_channels": 4, "ctc_head": True}  # fmt: skip
 """Its CTC head has no part in the loss."""
 SIZES = (1, 2, 3)
+STOPPED = 0
+"""In the place of a number of workers: two, of which the first is told to stop half-way."""
 
 
 def settings_of(tones: Path, out: Path, workers: int, **changes: Any) -> dict[str, Any]:
@@ -45,13 +47,16 @@ def settings_of(tones: Path, out: Path, workers: int, **changes: Any) -> dict[st
 
 @pytest.fixture(scope="module")
 def runs(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Path]:
-    """The same run by each number of workers."""
+    """The same run by each number of workers, and stopped."""
     folder = tmp_path_factory.mktemp("gloo")
     found = {size: folder / str(size) for size in SIZES}
-    for size, out in found.items():
-        (folder / f"{size}.json").write_text(json.dumps(settings_of(tones, out, size)))
+    values = [settings_of(tones, out, size) for size, out in found.items()]
+    found[STOPPED] = folder / "stopped"
+    values.append({**settings_of(tones, found[STOPPED], 2), "stop_after": 3})
+    files = [f"{each['out']}.json" for each in values]
+    for file, each in zip(files, values, strict=True):
+        Path(file).write_text(json.dumps(each))
     command = [sys.executable, "-m", "tests.unit.train.gloo_run"]
-    files = [str(folder / f"{size}.json") for size in SIZES]
     result = subprocess.run(
         command + files, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
     )
@@ -68,7 +73,7 @@ def audio(lines: list[dict[str, Any]]) -> list[float]:
     return [line["audio_per_second"] * line["step_seconds"] for line in lines]
 
 
-@pytest.mark.parametrize("size", SIZES[1:])
+@pytest.mark.parametrize("size", [*SIZES[1:], STOPPED])
 def test_the_loss_curve_is_the_same(runs: Mapping[int, Path], size: int) -> None:
     one, many = read_metrics(runs[1]), read_metrics(runs[size])
     assert [line["step"] for line in one] == list(range(1, 7))

@@ -89,6 +89,25 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tones: Path, tmp_path: Path) ->
     assert losses[0] == losses[1]
 
 
+def test_a_run_that_is_told_to_stop_keeps_the_step_that_it_has_done(
+    tones: Path, tmp_path: Path
+) -> None:
+    whole = Trainer(settings_of(tones, tmp_path / "whole"), World()).run()
+    told = settings_of(tones, tmp_path / "told", checkpoint_every=100)
+    first = Trainer(told, World(), stop=lambda: first.step == 4)
+    assert not first.run().exists()
+    assert [checkpoint.step for checkpoint in list_checkpoints(told.out)] == [4]
+    final = Trainer(told, World()).run()
+    expected, found = weights_of(whole), weights_of(final)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert [line["step"] for line in read_metrics(told.out)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_wish_to_stop_after_the_last_step_comes_too_late(tones: Path, tmp_path: Path) -> None:
+    trainer = Trainer(settings_of(tones, tmp_path), World(), stop=lambda: trainer.step == 6)
+    assert (trainer.run() / "model.safetensors").is_file()
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(
     tones: Path, tmp_path: Path
 ) -> None:
