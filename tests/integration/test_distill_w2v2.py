@@ -52,6 +52,20 @@ def test_the_second_stage_s_teacher_is_the_first_stage_s_student(tmp_path: Path)
         assert scratch.loss.weights() == {"ctc": 1}
 
 
+def test_no_control_of_two_stages_has_a_teacher_or_fewer_updates(tmp_path: Path) -> None:
+    jobs = {job.name: job for job in plan_of(tmp_path, small=False).jobs}
+    for seed in (0, 1, 2):
+        stages = [jobs[f"whole/distilled/{seed}"], jobs[f"streaming/two_stages/12/{seed}"]]
+        updates = sum(stage.settings.optim.steps for stage in stages)
+        longer = jobs[f"streaming_scratch_longer/12/{seed}"].settings
+        assert (longer.init, longer.optim.steps) == (None, updates)
+        first, then = jobs[f"whole/scratch/{seed}"], jobs[f"streaming_after_whole/12/{seed}"]
+        assert first.name in then.needs
+        assert first.settings.optim.steps + then.settings.optim.steps == updates
+        for settings in (longer, first.settings, then.settings):
+            assert settings.loss.weights() == {"ctc": 1}
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.parametrize("sets", [TINY, []], ids=["tiny", "small"])
@@ -69,6 +83,8 @@ def test_it_ends_with_its_table(tmp_path: Path, sets: list[str]) -> None:
         "scratch · whole",
         "distilled · whole",
         "scratch · 24",
+        "scratch_longer · 24",
+        "scratch_two_stages · 24",
         "at_once · 24",
         "at_once_longer · 24",
         "two_stages · 24",
