@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import ConfigError, KdcacheError
-from kdcache.signals import handlers_kept
+from kdcache.signals import Stopped, handlers_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,15 +51,27 @@ def ray_session(address: str | None, local: Mapping[str, Any]) -> Iterator[None]
     if ray.is_initialized():
         yield
         return
-    # Ray would end this process with a trace of the stack, where SIGTERM is no accident.
-    with handlers_kept():
-        if address is None:
-            _start_here(local)
-        else:
-            _join(address)
+    # Ray has handlers of its own: while it starts, SIGTERM is an exit; then the process ends with a
+    # trace of the stack, and after Ray's end without a word.
+    try:
+        with handlers_kept():
+            if address is None:
+                _start_here(local)
+            else:
+                _join(address)
+    except SystemExit as end:
+        _shut_down()
+        raise Stopped(signal.SIGTERM, "Terminated.") from end
     try:
         yield
     finally:
+        _shut_down()
+
+
+def _shut_down() -> None:
+    import ray
+
+    with handlers_kept():
         ray.shutdown()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -36,8 +39,13 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def stop_signals() -> Iterator[Callable[[], int | None]]:
+def stop_signals(words: str = "") -> Iterator[Callable[[], int | None]]:
     """While the block runs, the first signal is noted and a second ends the program at once.
+
+    A signal that is ignored, as ^C is by a shell's background jobs, stays so.
+
+    Args:
+        words: told on stderr when the first signal comes.
 
     Yields:
         A function that tells the number of the signal, or ``None`` while there was none.
@@ -48,15 +56,20 @@ def stop_signals() -> Iterator[Callable[[], int | None]]:
 
     def note(number: int, frame: Any) -> None:
         seen.append(number)
-        signal.signal(number, signal.SIG_DFL)
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        if words:
+            _tell(words)
 
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, note) for number in SIGNALS}
+    if _in_main_thread():
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        before = {n: handler for n, handler in before.items() if handler is not signal.SIG_IGN}
+        for number in before:
+            signal.signal(number, note)
     try:
         yield lambda: seen[0] if seen else None
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _restore(before)
 
 
 @contextmanager
@@ -64,8 +77,7 @@ def termination_as_interrupt() -> Iterator[None]:
     """While the block runs, SIGTERM raises :class:`Stopped`, as ^C raises ``KeyboardInterrupt``:
     what was begun is ended. A handler that is there already stays, as does everything outside
     the main thread."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    if not _in_main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 
@@ -81,14 +93,30 @@ def termination_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """What the block makes of signals counts for nothing: afterwards handlers are as before."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    """What the block makes of signals counts for nothing: afterwards handlers are as before.
+
+    Nothing is kept outside the main thread, where Python sets no handlers.
+    """
+    before: dict[signal.Signals, Any] = {}
+    if _in_main_thread():
+        before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            if handler is not None:  # one that is not Python's cannot be set again
-                signal.signal(number, handler)
+        _restore(before)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        if handler is not None:  # one that is not Python's cannot be set again
+            signal.signal(number, handler)
+
+
+def _tell(words: str) -> None:
+    """A line on stderr, from within a handler: whoever else was writing there is not waited for."""
+    with contextlib.suppress(OSError, ValueError):
+        os.write(sys.stderr.fileno(), f"\n{words}\n".encode())

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from kdcache.extract.tally import Snapshot
     from kdcache.store import CacheWriter
 
+STOPPING = "Stopping when actors have done what they have in hand; a second signal ends at once."
+"""What is told when the first signal comes."""
+
 
 def work_off(
     config: ExtractConfig, ready: Preparation, watch: Callable[[Snapshot], None]
@@ -36,7 +39,7 @@ def work_off(
     from kdcache.extract.cluster import connected
     from kdcache.extract.gpu import GpuWatch
 
-    with connected(config), GpuWatch() as gpu, stop_signals() as stopped:
+    with connected(config), GpuWatch() as gpu, stop_signals(STOPPING) as stopped:
         tally = Tally(ready.plan.missing, watch, gpu=gpu)
         record, pool, actors = _set_up(config, ready, tally)
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdcache.errors import KdcacheError
 from kdcache.session import ray_session
-from kdcache.signals import Stopped
+from kdcache.signals import SIGNALS, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from kdcache.config import Settings
     from kdcache.pipeline.kind import StageKind, Work
     from kdcache.pipeline.show import Progress
+
+_TOLD = {code for number in SIGNALS for code in (-number, 128 + number)}
+"""Exit codes of a process that a signal has asked to end."""
 
 PATIENCE = 5.0
 """Seconds for a process to end that has told its end."""
@@ -121,8 +124,8 @@ class Apart:
         return None
 
     def ask(self) -> None:
-        """Ask the process to end. A training keeps the step that it is at; all else ends at once,
-        as whatever is killed."""
+        """Ask the process to end. A training keeps the step that it is at, an extraction what its
+        actors have in hand; all else ends at once, as whatever is killed."""
         self._process.terminate()
 
     def close(self, patience: float = PATIENCE) -> None:
@@ -147,6 +150,8 @@ class Apart:
 
     def _killed(self) -> str:
         code = self._process.exitcode or 0
+        if code in _TOLD:
+            return f"The stage {self._work.name} was told to stop. The same command goes on."
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         return (
             f"The process of the stage {self._work.name} {how}. Often memory was short: run fewer "

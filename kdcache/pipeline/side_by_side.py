@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kdcache.pipeline.run import Numbered, Outcome, Runner
 
 GRACE = 30.0
-"""Seconds for trainings that are asked to end."""
+"""Seconds for stages that are asked to end."""
 
 
 def run_side_by_side(runner: Runner, jobs: Sequence[Numbered], at_once: int) -> list[Outcome]:
@@ -51,7 +51,7 @@ class _SideBySide:
             self._hear_all()
 
     def stop(self) -> None:
-        """End whatever runs; trainings have some time to keep the step that they are at."""
+        """End whatever runs; what can has some time to keep what it is at, and is killed then."""
         for _, apart in self._running.values():
             apart.ask()
         end = time.monotonic() + GRACE

@@ -18,11 +18,13 @@ from kdcache.train.checkpoint import best_student, finished_student, read_best
 from kdcache.train.failure import failure_file, read_failure, write_failure
 from kdcache.train.metrics import read_metrics, read_report
 from kdcache.train.stopping import (
-    WishToStop,
+    STOPPING,
+    Told,
+    is_there,
     never,
     run_until_told,
-    stop_file,
     stopped_early,
+    training_file,
 )
 from kdcache.train.world import World
 
@@ -116,8 +118,9 @@ def run_training(
                 number = _train_quietly(settings)
             else:
                 with ray_session(settings.ray_address, _own_cluster(settings)):
+                    _check_gpus(settings)
                     number = _fit(settings, callbacks)
-        if number is not None and not student.is_dir():
+        if number is not None and not is_there(student):
             raise stopped_early(settings, number)
     return _report(settings.out)
 
@@ -198,27 +201,48 @@ def _own_cluster(settings: TrainSettings) -> dict[str, Any]:
     }
 
 
+def _check_gpus(settings: TrainSettings) -> None:
+    """Ray would wait for ever for what this machine has not; a cluster elsewhere may yet grow."""
+    import ray
+
+    if settings.gpu and settings.ray_address is None:
+        found = int(ray.cluster_resources().get("GPU", 0))
+        if found < settings.workers:
+            raise ConfigError(
+                f"`gpu: true` wants a GPU for each of {settings.workers} worker(s), and here there "
+                f"are {found}: give fewer `workers`, `gpu: false`, or a cluster's `ray_address`."
+            )
+
+
 def _fit(settings: TrainSettings, callbacks: Sequence[UserCallback]) -> int | None:
     """Run the workers to the end, whatever becomes of some of them; or until a signal comes,
     whose number is returned."""
     launch = uuid.uuid4().hex
-    failure, stop = failure_file(settings.out, launch), stop_file(settings.out, launch)
-    try:
-        with stop_signals() as stopped:
-            run_until_told(lambda: _fit_workers(settings, launch, callbacks), stopped, stop)
-    except Exception as error:
-        found = read_failure(failure) or _own_error(error)
-        if found is None:
-            raise
-        raise found from None
-    else:
-        # Workers that are started again after such an error end without one.
-        if (found := read_failure(failure)) is not None:
-            raise found
+    failure, training = failure_file(settings.out, launch), training_file(settings.out, launch)
+    _clear(settings.out)
+    with stop_signals(STOPPING) as stopped:
+        try:
+            run_until_told(lambda: _fit_workers(settings, launch, callbacks), stopped, training)
+        except Exception as error:
+            found = read_failure(failure) or _own_error(error)
+            if found is not None:
+                raise found from None
+            # Workers are lost when machines go, whose notice the signal was.
+            if stopped() is None:
+                raise
+        else:
+            # Workers that are started again after such an error end without one.
+            if (found := read_failure(failure)) is not None:
+                raise found
+        finally:
+            _clear(settings.out)
         return stopped()
-    finally:
-        failure.unlink(missing_ok=True)
-        stop.unlink(missing_ok=True)
+
+
+def _clear(out: Path) -> None:
+    """Delete what driver and workers tell each other, of this launch and of any that was killed."""
+    for file in (*out.glob(failure_file(out, "*").name), *out.glob(training_file(out, "*").name)):
+        file.unlink(missing_ok=True)
 
 
 def _fit_workers(settings: TrainSettings, launch: str, callbacks: Sequence[UserCallback]) -> Result:
@@ -257,9 +281,9 @@ def worker(config: dict[str, Any]) -> None:
         return
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), get_device())
-    wish = WishToStop(stop_file(settings.out, config["launch"]))
+    told = Told(training_file(settings.out, config["launch"]))
     try:
-        _train(settings, world, ray.train.report, wish)
+        _train(settings, world, ray.train.report, told)
     except KdcacheError as error:
         # Alone it may end in peace. Others wait for this one, until Ray ends them.
         if not write_failure(failure, error) or world.size > 1:
@@ -293,7 +317,7 @@ def _train_quietly(settings: TrainSettings) -> int | None:
     number of the signal that came, if one did."""
     from kdcache.quiet import quiet_transformers
 
-    with quiet_transformers(), stop_signals() as stopped:
+    with quiet_transformers(), stop_signals(STOPPING) as stopped:
         train_here(settings, lambda _: None, lambda: stopped() is not None)
         return stopped()
 

@@ -2,12 +2,16 @@
 
 A preempted job is told some time before its end. The driver hears that; the first worker finds it
 out between two steps, tells the others in a sum that they make anyway, and all of them write the
-checkpoint of the step that they have done. A file in the run's directory carries the wish: that
-is the one place which driver and workers share, whatever Ray is doing.
+checkpoint of the step that they have done.
+
+A file in the run's directory, which driver and workers share whatever Ray is doing, is there while
+workers train. The driver deletes it; that is the wish. Where it never was there, nobody has done
+a step yet, and there is nothing to wait for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -21,45 +25,63 @@ if TYPE_CHECKING:
 
     from kdcache.train.settings import TrainSettings
 
-_PAUSE = 1.0
-"""Seconds between two looks at the directory, or at the signals."""
+STOPPING = "Stopping after this step; a second signal ends at once."
+"""What is told when the first signal comes."""
+
+PATIENCE = 600.0
+"""Seconds for workers to end their step, with a validation and a checkpoint; then they hang."""
+
+LOOK = 2.0
+"""Seconds between two looks of a worker at the directory."""
+
+_BEAT = 0.2
+"""Seconds between two looks of the driver at its thread and at signals."""
 
 
-def stop_file(out: Path, launch: str) -> Path:
-    """What the workers of one launch of a run look for."""
-    return out / f".stop-{launch}"
+def training_file(out: Path, launch: str) -> Path:
+    """What is there while the workers of one launch of a run train."""
+    return out / f".training-{launch}"
 
 
-class WishToStop:
-    """Whether a file is there; looked up once a second at most.
+def is_there(path: Path) -> bool:
+    """Whether a file or directory exists, on network file systems too: these remember for up to a
+    minute what a name stood for, and ask anew for a directory that is opened."""
+    return path in path.parent.iterdir()
+
+
+class Told:
+    """Asked after each step, whether the workers of a launch are to stop.
 
     Args:
-        path: of the file.
+        file: see :func:`training_file`; written when it is asked for the first time.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._looked = path, -_PAUSE
+    def __init__(self, file: Path) -> None:
+        self._file, self._written, self._looked = file, False, time.monotonic()
 
     def __call__(self) -> bool:
-        """Whether to stop; where it was looked up a moment ago, not yet."""
-        now = time.monotonic()
-        if now - self._looked < _PAUSE:
-            return False
-        self._looked = now
-        # Network file systems remember for up to a minute that there was no such file; a
-        # directory that is opened anew they ask for.
-        return self._path in self._path.parent.iterdir()
+        """Whether to stop. It is looked up every two seconds; a file system that cannot tell has
+        told nothing."""
+        with contextlib.suppress(OSError):
+            if not self._written:
+                self._file.touch()
+                self._written = True
+            elif time.monotonic() - self._looked >= LOOK:
+                self._looked = time.monotonic()
+                return not is_there(self._file)
+        return False
 
 
 def run_until_told(
-    work: Callable[[], object], stopped: Callable[[], int | None], path: Path
+    work: Callable[[], object], stopped: Callable[[], int | None], file: Path
 ) -> None:
-    """Run ``work`` in a thread, where Ray has no handlers of its own; a signal writes ``path``.
+    """Run ``work`` in a thread, where Ray sets no handlers of its own, until it has ended; or until
+    a signal comes while nobody trains, or while those who do never answer.
 
     Args:
-        work: ends by itself, soon after the file is there.
+        work: ends soon after ``file`` is gone.
         stopped: see ``kdcache.signals.stop_signals``.
-        path: of the file.
+        file: see :func:`training_file`.
 
     Raises:
         Exception: whatever ``work`` raised.
@@ -74,10 +96,18 @@ def run_until_told(
 
     thread = threading.Thread(target=run, name="kdcache-train", daemon=True)
     thread.start()
+    end: float | None = None
     while thread.is_alive():
-        thread.join(_PAUSE)
-        if stopped() is not None and not path.exists():
-            path.touch()
+        thread.join(_BEAT)
+        if stopped() is None:
+            continue
+        with contextlib.suppress(OSError):
+            if end is None and not is_there(file):
+                return
+            end = end or time.monotonic() + PATIENCE
+            file.unlink(missing_ok=True)  # again and again: workers may have been started anew
+        if end is not None and time.monotonic() > end:
+            return
     if failures:
         raise failures[0]
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from cluster.local import local_cluster
+from kdcache.errors import ConfigError
 from kdcache.train import TrainSettings, run_training
 from kdcache.train.loop import Trainer
 from kdcache.train.metrics import read_metrics
@@ -137,8 +139,49 @@ def test_a_driver_that_is_told_to_stop(
     done = len(read_metrics(tmp_path / "run"))
     assert f"Stopped after step {done} of {STEPS}, which" in said.splitlines()[-1]
     assert "SIGTERM" not in said
-    assert list((tmp_path / "run").glob(".stop-*")) == []
+    assert list((tmp_path / "run").glob(".training-*")) == []
     assert done < STEPS
     report = run_training(settings.model_copy(update={"workers": 1}), here=True)
     assert report.steps == STEPS
     check_same_losses(read_metrics(tmp_path / "run"), undisturbed)
+
+
+TOLD = """
+import os, signal, sys, threading, time
+from kdcache.cli.main import main
+
+def tell():
+    while not any(thread.name == "kdcache-train" for thread in threading.enumerate()):
+        time.sleep(0.05)
+    time.sleep(5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=tell, daemon=True).start()
+main(["train", sys.argv[1]])
+"""
+
+
+def test_a_driver_that_is_told_to_stop_while_its_workers_wait_for_a_place(
+    tones: Path, tmp_path: Path
+) -> None:
+    settings = settings_of(tones, tmp_path / "run", workers=1, cpus_per_worker=64.0)
+    config = tmp_path / "train.yaml"
+    with local_cluster(nodes=0, cpus=1) as cluster:
+        values = settings.model_dump(mode="json") | {"ray_address": cluster.address}
+        config.write_text(json.dumps(values))
+        result = subprocess.run(
+            [sys.executable, "-c", TOLD, str(config)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            env=cluster.environment,
+        )
+    assert result.returncode == 128 + signal.SIGTERM, result.stderr
+    assert "Stopped after step 0" in result.stderr.splitlines()[-1]
+
+
+def test_gpus_that_this_machine_has_not_are_not_waited_for(tones: Path, tmp_path: Path) -> None:
+    settings = settings_of(tones, tmp_path / "run", workers=9, micro_batches_per_step=9, gpu=True)
+    with pytest.raises(ConfigError, match=r"a GPU for each of 9 worker\(s\), and here there are"):
+        run_training(settings)

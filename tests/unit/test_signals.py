@@ -21,8 +21,24 @@ class TestStopSignals:
             assert stopped() is None
             os.kill(os.getpid(), number)
             assert stopped() == number
-            assert signal.getsignal(number) == signal.SIG_DFL, "a second one ends the program"
+            for each in (signal.SIGINT, signal.SIGTERM):
+                assert signal.getsignal(each) == signal.SIG_DFL, "a second one ends the program"
         assert signal.getsignal(number) == before
+
+    def test_what_is_ignored_stays_ignored(self) -> None:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            with stop_signals() as stopped:
+                os.kill(os.getpid(), signal.SIGINT)
+                assert stopped() is None
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def test_it_says_what_comes_next(self, capfd: pytest.CaptureFixture[str]) -> None:
+        with stop_signals("Stopping."):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert capfd.readouterr().err == "\nStopping.\n"
 
     def test_other_threads_hear_nothing(self) -> None:
         heard = []
@@ -64,27 +80,36 @@ class TestTermination:
 
 
 TERMINATED = """
-import os, signal, sys
+import os, signal, threading
 import click
 from kdcache.cli.main import main
 from kdcache.session import ray_session
 
-@main.command()
-@click.option("--ray", is_flag=True)
-def wait(ray):
-    if ray:
-        with ray_session(None, {"num_cpus": 1, "object_store_memory": 100 * 2**20}):
-            os.kill(os.getpid(), signal.SIGTERM)
+def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
+
+@main.command()
+@click.option("--when", type=click.Choice(["without", "starting", "during", "after"]))
+def wait(when):
+    if when == "starting":
+        threading.Timer(1.0, terminate).start()
+    if when != "without":
+        with ray_session(None, {"num_cpus": 1, "object_store_memory": 100 * 2**20}):
+            if when == "during":
+                terminate()
+    terminate()
 
 main()
 """
 
 
-@pytest.mark.parametrize("how", [[], pytest.param(["--ray"], marks=pytest.mark.ray)])
-def test_a_command_that_is_terminated_says_so_in_a_word(how: list[str]) -> None:
-    """Ray, which would print a trace of the stack, is joined or not."""
-    command = [sys.executable, "-c", TERMINATED, "wait", *how]
+@pytest.mark.parametrize(
+    "when",
+    ["without", *(pytest.param(w, marks=pytest.mark.ray) for w in ("starting", "during", "after"))],
+)
+def test_a_command_that_is_terminated_says_so_in_a_word(when: str) -> None:
+    """Ray has handlers of its own, which print a trace of the stack, or nothing."""
+    command = [sys.executable, "-c", TERMINATED, "wait", "--when", when]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 128 + signal.SIGTERM
     assert result.stdout == ""

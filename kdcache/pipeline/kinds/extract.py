@@ -9,6 +9,7 @@ from kdcache.errors import ConfigError, IncompleteCacheError
 from kdcache.extract import ExtractConfig, run_extract
 from kdcache.inspect.summary import outline
 from kdcache.pipeline.kind import StageKind
+from kdcache.signals import Stopped
 from kdcache.store import open_cache
 
 if TYPE_CHECKING:
@@ -67,9 +68,13 @@ class ExtractKind(StageKind[ExtractConfig]):
 
         Raises:
             IncompleteCacheError: some utterances are not in the cache.
+            Stopped: a signal came; what actors had in hand is in the cache.
         """
         with work.show(f"Extracting {work.name}", None, "utterances") as shown:
             report = run_extract(settings, lambda s: shown.update(s.done, s.total, s.note))
+        if report.stopped_by is not None and report.left:
+            left = f"Stopped with {len(report.left)} utterances left; the same command goes on."
+            raise Stopped(report.stopped_by, left)
         if not report.complete:
             raise IncompleteCacheError(
                 f"The cache {report.cache} lacks {report.absent} utterances; `kdcache status` "

@@ -213,6 +213,22 @@ def test_without_a_command_and_a_configuration_it_says_how(
     assert "usage: sbatch cluster/slurm/kdcache.sbatch extract|train CONFIG" in error
 
 
+def test_the_training_on_the_page_finds_a_place(repository: Path) -> None:
+    page = (repository / "cluster" / "slurm" / "README.md").read_text().replace("\\\n", " ")
+    (line,) = (line for line in page.splitlines() if "kdcache.sbatch train" in line)
+    words = line.split()
+    nodes, gpus, cpus = (
+        int(words[words.index(flag) + 1])
+        for flag in ("--nodes", "--gpus-per-node", "--cpus-per-task")
+    )
+    overrides = words[words.index("--set") + 1 :]
+    student = load_config(repository / "cluster" / "train.yaml", TrainSettings, overrides)
+    assert student.workers == nodes * gpus
+    assert student.micro_batches_per_step >= student.workers
+    assert gpus * student.cpus_per_worker <= cpus
+    assert "--no-kill=off" in words, "a training wants all its workers"
+
+
 def test_the_job_asks_to_go_on(script: Path) -> None:
     asked = {line.split()[1] for line in script.read_text().splitlines() if "#SBATCH" in line}
     assert asked >= {"--requeue", "--no-kill", "--exclusive", "--signal=B:TERM@300"}

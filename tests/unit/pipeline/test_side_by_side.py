@@ -194,7 +194,6 @@ def lingering(fake: Pipeline) -> tuple[subprocess.Popen[str], list[int]]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=hear_interrupts,
     )
     wait_until(lambda: len(list(fake.out.glob("lingers-*"))) == 2)
     pids = [int(pid) for mark in fake.out.glob("lingers-*") for pid in mark.read_text().split()]
@@ -208,11 +207,6 @@ def ended(run: subprocess.Popen[str], how: signal.Signals) -> tuple[int, str]:
     _, said = run.communicate(timeout=60)
     assert "Traceback" not in said
     return run.returncode, said.splitlines()[-1]
-
-
-def hear_interrupts() -> None:
-    """A shell's background jobs, such as the tests may be, ignore ^C, and so would their own."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def alive(pid: int) -> bool:

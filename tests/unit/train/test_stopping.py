@@ -13,7 +13,7 @@ import pytest
 from kdcache.signals import Stopped, stop_signals
 from kdcache.train import TrainSettings, run_training
 from kdcache.train.checkpoint import list_checkpoints
-from kdcache.train.stopping import WishToStop, run_until_told, stop_file
+from kdcache.train.stopping import LOOK, Told, run_until_told, training_file
 from tests.unit.train.test_loop import settings_of
 
 if TYPE_CHECKING:
@@ -48,23 +48,39 @@ def test_a_signal_keeps_the_step_that_is_done(
     )
 
 
-class TestWishToStop:
-    def test_it_is_there_once_the_file_is(
+class TestTold:
+    def test_it_is_told_when_the_file_is_gone(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now = [100.0]
         monkeypatch.setattr(time, "monotonic", lambda: now[0])
-        path = stop_file(tmp_path, "launch")
-        wish = WishToStop(path)
-        assert not wish()
-        path.touch()
-        assert not wish(), "it has just been looked up"
-        now[0] += 1.0
-        assert wish()
+        file = training_file(tmp_path, "launch")
+        told = Told(file)
+        assert not told()
+        assert file.exists(), "somebody trains"
+        file.unlink()
+        assert not told(), "it has just been looked up"
+        now[0] += LOOK
+        assert told()
 
     def test_another_launch_is_not_told(self, tmp_path: Path) -> None:
-        stop_file(tmp_path, "before").touch()
-        assert not WishToStop(stop_file(tmp_path, "now"))()
+        now, before = (Told(training_file(tmp_path, name)) for name in ("now", "before"))
+        assert not before()
+        assert not now()
+        training_file(tmp_path, "before").unlink()
+        now._looked -= LOOK
+        assert not now()
+
+    def test_a_directory_that_cannot_be_read_tells_nothing(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        told = Told(training_file(out, "launch"))
+        assert not told()
+        out.mkdir()
+        assert not told()
+        assert list(out.iterdir()), "written as soon as it can be"
+        out.rename(tmp_path / "gone")
+        told._looked -= LOOK
+        assert not told()
 
 
 class TestRunUntilTold:
@@ -73,16 +89,38 @@ class TestRunUntilTold:
             raise ValueError(threading.current_thread().name)
 
         with pytest.raises(ValueError, match="kdcache-train"):
-            run_until_told(work, lambda: None, tmp_path / "stop")
+            run_until_told(work, lambda: None, tmp_path / "file")
 
-    def test_a_signal_writes_the_file_and_the_work_ends(self, tmp_path: Path) -> None:
-        path = tmp_path / "stop"
+    def test_a_signal_deletes_the_file_and_the_work_ends(self, tmp_path: Path) -> None:
+        file = tmp_path / "file"
+        file.touch()
+        ended = []
 
         def work() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
-            while not path.exists():
+            while file.exists():
                 time.sleep(0.01)
+            file.touch()  # workers that Ray started again: they are told as well
+            while file.exists():
+                time.sleep(0.01)
+            ended.append(True)
 
         with stop_signals() as stopped:
-            run_until_told(work, stopped, path)
+            run_until_told(work, stopped, file)
             assert stopped() == signal.SIGTERM
+        assert ended
+
+    def test_where_nobody_trains_nobody_is_waited_for(self, tmp_path: Path) -> None:
+        release = threading.Event()
+        run_until_told(release.wait, lambda: signal.SIGTERM, tmp_path / "file")
+        release.set()
+
+    def test_workers_that_hang_are_not_waited_for_for_ever(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("kdcache.train.stopping.PATIENCE", 0.3)
+        (tmp_path / "file").touch()
+        release = threading.Event()
+        run_until_told(release.wait, lambda: signal.SIGTERM, tmp_path / "file")
+        assert not (tmp_path / "file").exists()
+        release.set()
