@@ -18,6 +18,10 @@ from kdcache.extract import ExtractConfig
 from kdcache.store import open_cache, verify
 from kdcache.store.commits import committed_units
 from kdcache.store.places import open_storage
+from kdcache.train.checkpoint import list_checkpoints
+from kdcache.train.metrics import read_metrics
+from kdcache.train.settings import OptimSettings
+from tests.integration.test_train_faults import settings_of
 from tests.s3_server import BUCKET, s3_server
 from tests.s3_ways import open_way, url_of
 from tests.soak.faulty_s3 import FaultyWay
@@ -58,10 +62,11 @@ def digest_of_an_undisturbed_run(folder: Path) -> str:
     return open_cache(config["cache"]["path"]).content_digest()
 
 
-def documented(page: Path, start: str) -> list[str]:
-    """The command of a page that begins with ``start``, as words."""
-    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    (found,) = {line for line in text.splitlines() if line.startswith(start)}
+def documented(repository: Path, command: str) -> list[str]:
+    """The submission of ``command`` on the page about clusters, as words."""
+    page = (repository / "cluster" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in page.splitlines() if line.startswith("ray job submit")]
+    (found,) = {line for line in lines if command in line}
     return shlex.split(found)
 
 
@@ -79,13 +84,40 @@ def run(cluster: LocalCluster, command: list[str]) -> subprocess.CompletedProces
 def test_the_documented_job_is_taken_and_done(repository: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray.dashboard.optional_deps", reason="needs kdcache[cluster]")
     folder = save_config(tmp_path, utterances=6, sleep=0.0)
-    command = documented(repository / "cluster" / "README.md", "ray job submit")
+    command = documented(repository, "kdcache extract")
     command[command.index("--working-dir") + 1] = str(folder)
     with local_cluster(nodes=0, jobs=True) as cluster:
         done = run(cluster, command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"Job '\w+' succeeded", done.stdout + done.stderr)
     assert open_cache(tmp_path / "cache").content_digest() == digest_of_an_undisturbed_run(folder)
+
+
+@pytest.mark.slow
+def test_a_training_that_is_stopped_as_documented_keeps_its_step(
+    repository: Path, tones: Path, tmp_path: Path
+) -> None:
+    """Ray's own patience with a job that it stops, three seconds, would not do."""
+    pytest.importorskip("ray.dashboard.optional_deps", reason="needs kdcache[cluster]")
+    settings = settings_of(tones, tmp_path / "run", checkpoint_every=1000)
+    settings = settings.model_copy(update={"optim": OptimSettings(steps=5000)})
+    folder = tmp_path / "job"
+    folder.mkdir()
+    (folder / "train.yaml").write_text(json.dumps(settings.model_dump(mode="json")))
+    command = documented(repository, "kdcache train")
+    command[command.index("--working-dir") + 1] = str(folder)
+    command[3:3] = ["--no-wait", "--submission-id", "training"]
+    end = time.monotonic() + PATIENCE
+    with local_cluster(nodes=0, jobs=True) as cluster:
+        assert run(cluster, command).returncode == 0
+        while len(read_metrics(tmp_path / "run")) < 20:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert run(cluster, ["ray", "job", "stop", "training"]).returncode == 0
+        told = run(cluster, ["ray", "job", "logs", "training"]).stdout
+    done = len(read_metrics(tmp_path / "run"))
+    assert f"Stopped after step {done} of 5000" in told
+    assert [checkpoint.step for checkpoint in list_checkpoints(tmp_path / "run")] == [done]
 
 
 def test_a_run_survives_the_loss_of_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
