@@ -202,10 +202,12 @@ def _own_cluster(settings: TrainSettings) -> dict[str, Any]:
 
 
 def _check_gpus(settings: TrainSettings) -> None:
-    """Ray would wait for ever for what this machine has not; a cluster elsewhere may yet grow."""
+    """Ray would wait for ever for what this machine has not; a cluster elsewhere may yet grow, and
+    a trial of Tune, which is an actor, may be in one."""
     import ray
 
-    if settings.gpu and settings.ray_address is None:
+    in_actor = ray.get_runtime_context().get_actor_id() is not None
+    if settings.gpu and settings.ray_address is None and not in_actor:
         found = int(ray.cluster_resources().get("GPU", 0))
         if found < settings.workers:
             raise ConfigError(

@@ -25,8 +25,8 @@ SMALL = {"hidden": 16, "layers": 1, "heads": 2, "feed_forward": 2, "joint": 16,
          "subsampling_channels": 4, "ctc_head": True}  # fmt: skip
 """Its CTC head has no part in the loss."""
 SIZES = (1, 2, 3)
-STOPPED = 0
-"""In the place of a number of workers: two, of which the first is told to stop half-way."""
+STOPPED = "two, stopped"
+"""A run of two workers, of which the first is told to stop half-way."""
 
 
 def settings_of(tones: Path, out: Path, workers: int, **changes: Any) -> dict[str, Any]:
@@ -46,12 +46,11 @@ def settings_of(tones: Path, out: Path, workers: int, **changes: Any) -> dict[st
 
 
 @pytest.fixture(scope="module")
-def runs(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Path]:
+def runs(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[int | str, Path]:
     """The same run by each number of workers, and stopped."""
     folder = tmp_path_factory.mktemp("gloo")
-    found = {size: folder / str(size) for size in SIZES}
-    values = [settings_of(tones, out, size) for size, out in found.items()]
-    found[STOPPED] = folder / "stopped"
+    found: dict[int | str, Path] = {run: folder / str(run) for run in (*SIZES, STOPPED)}
+    values = [settings_of(tones, found[size], size) for size in SIZES]
     values.append({**settings_of(tones, found[STOPPED], 2), "stop_after": 3})
     files = [f"{each['out']}.json" for each in values]
     for file, each in zip(files, values, strict=True):
@@ -73,9 +72,9 @@ def audio(lines: list[dict[str, Any]]) -> list[float]:
     return [line["audio_per_second"] * line["step_seconds"] for line in lines]
 
 
-@pytest.mark.parametrize("size", [*SIZES[1:], STOPPED])
-def test_the_loss_curve_is_the_same(runs: Mapping[int, Path], size: int) -> None:
-    one, many = read_metrics(runs[1]), read_metrics(runs[size])
+@pytest.mark.parametrize("run", [*SIZES[1:], STOPPED])
+def test_the_loss_curve_is_the_same(runs: Mapping[int | str, Path], run: int | str) -> None:
+    one, many = read_metrics(runs[1]), read_metrics(runs[run])
     assert [line["step"] for line in one] == list(range(1, 7))
     assert one[0]["epoch"] < one[-1]["epoch"], "with a last step of an epoch that is not full"
     for name in ("loss", "rnnt", "gradient_norm"):
@@ -84,7 +83,7 @@ def test_the_loss_curve_is_the_same(runs: Mapping[int, Path], size: int) -> None
 
 
 @pytest.mark.parametrize("size", SIZES[1:])
-def test_validations_are_the_same(runs: Mapping[int, Path], size: int) -> None:
+def test_validations_are_the_same(runs: Mapping[int | str, Path], size: int) -> None:
     """Each with its own share of the utterances, and statistics of all."""
     one, many = (read_metrics(runs[n], file=VALIDATION) for n in (1, size))
     assert [line["step"] for line in many] == [4, 6]
@@ -93,7 +92,7 @@ def test_validations_are_the_same(runs: Mapping[int, Path], size: int) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES[1:])
-def test_running_statistics_are_the_same(runs: Mapping[int, Path], size: int) -> None:
+def test_running_statistics_are_the_same(runs: Mapping[int | str, Path], size: int) -> None:
     one, many = (load_file(runs[n] / "student" / "model.safetensors") for n in (1, size))
     # Not the means: the bias before a batch norm is of no effect, and drifts by rounding.
     names = [name for name in one if "running_var" in name or "num_batches" in name]
@@ -106,7 +105,9 @@ def test_running_statistics_are_the_same(runs: Mapping[int, Path], size: int) ->
 
 
 @pytest.mark.parametrize("size", SIZES[1:])
-def test_what_has_no_part_in_the_loss_is_left_alone(runs: Mapping[int, Path], size: int) -> None:
+def test_what_has_no_part_in_the_loss_is_left_alone(
+    runs: Mapping[int | str, Path], size: int
+) -> None:
     one, many = (load_file(runs[n] / "student" / "ctc_head.safetensors") for n in (1, size))
     assert one
     for name, weight in one.items():
