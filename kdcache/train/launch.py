@@ -102,7 +102,7 @@ def run_training(
             The student is the same; what is spared is the start of Ray and of a worker.
 
     Raises:
-        ConfigError: the directory holds a run with other settings.
+        ConfigError: the directory holds a run with other settings; or GPUs are missing here.
         KdcacheError: whatever a worker raised; or the run has ended, and its metrics are gone.
         Stopped: SIGINT or SIGTERM came. The step that was under way is done and kept, and the
             same settings go on after it. A second signal ends the program at once.
