@@ -15,24 +15,24 @@ from kdcache.errors import ConfigError, KdcacheError
 from kdcache.session import ray_session
 from kdcache.signals import stop_signals
 from kdcache.train.checkpoint import best_student, finished_student, read_best
-from kdcache.train.failure import failure_file, read_failure, write_failure
+from kdcache.train.failure import failure_file, read_failure
 from kdcache.train.metrics import read_metrics, read_report
 from kdcache.train.stopping import (
     STOPPING,
-    Told,
     is_there,
     never,
-    run_until_told,
     stopped_early,
     training_file,
+    workers_told,
 )
+from kdcache.train.workers import Workers, run_trainer
 from kdcache.train.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from ray.train import Result, UserCallback
+    from ray.train import UserCallback
 
     from kdcache.train.settings import TrainSettings
 
@@ -221,10 +221,12 @@ def _fit(settings: TrainSettings, callbacks: Sequence[UserCallback]) -> int | No
     whose number is returned."""
     launch = uuid.uuid4().hex
     failure, training = failure_file(settings.out, launch), training_file(settings.out, launch)
+    workers = Workers(settings, launch, callbacks)
     _clear(settings.out)
     with stop_signals(STOPPING) as stopped:
         try:
-            run_until_told(lambda: _fit_workers(settings, launch, callbacks), stopped, training)
+            with workers_told(stopped, training, workers.end):
+                workers.fit()
         except Exception as error:
             found = read_failure(failure) or _own_error(error)
             if found is not None:
@@ -247,51 +249,6 @@ def _clear(out: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _fit_workers(settings: TrainSettings, launch: str, callbacks: Sequence[UserCallback]) -> Result:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    config = {"settings": settings.model_dump(mode="json"), "launch": launch}
-    trainer = TorchTrainer(
-        worker,
-        train_loop_config=config,
-        scaling_config=ScalingConfig(
-            num_workers=settings.workers,
-            use_gpu=settings.gpu,
-            resources_per_worker={"CPU": settings.cpus_per_worker},
-        ),
-        run_config=RunConfig(
-            name="ray",
-            storage_path=str(settings.out.absolute()),
-            failure_config=FailureConfig(max_failures=settings.max_failures),
-            callbacks=list(callbacks),
-        ),
-    )
-    return trainer.fit()
-
-
-def worker(config: dict[str, Any]) -> None:
-    """What each Ray Train worker runs."""
-    import ray.train
-    from ray.train.torch import get_device
-
-    from kdcache.train.settings import TrainSettings
-
-    settings = TrainSettings.model_validate(config["settings"])
-    failure = failure_file(settings.out, config["launch"])
-    if failure.exists():
-        return
-    context = ray.train.get_context()
-    world = World(context.get_world_rank(), context.get_world_size(), get_device())
-    told = Told(training_file(settings.out, config["launch"]))
-    try:
-        _train(settings, world, ray.train.report, told)
-    except KdcacheError as error:
-        # Alone it may end in peace. Others wait for this one, until Ray ends them.
-        if not write_failure(failure, error) or world.size > 1:
-            raise
-
-
 def train_here(
     settings: TrainSettings,
     report: Callable[[dict[str, Any]], None],
@@ -311,7 +268,7 @@ def train_here(
 
     if not finished_student(settings.out).is_dir():
         device = torch.device("cuda" if settings.gpu else "cpu")
-        _train(settings, World(device=device), report, stop)
+        run_trainer(settings, World(device=device), report, stop)
 
 
 def _train_quietly(settings: TrainSettings) -> int | None:
@@ -322,20 +279,6 @@ def _train_quietly(settings: TrainSettings) -> int | None:
     with quiet_transformers(), stop_signals(STOPPING) as stopped:
         train_here(settings, lambda _: None, lambda: stopped() is not None)
         return stopped()
-
-
-def _train(
-    settings: TrainSettings,
-    world: World,
-    report: Callable[[dict[str, Any]], None],
-    stop: Callable[[], bool],
-) -> None:
-    import torch
-
-    from kdcache.train.loop import Trainer
-
-    torch.set_num_threads(settings.threads or max(int(settings.cpus_per_worker), 1))
-    Trainer(settings, world, report, stop).run()
 
 
 def _own_error(error: BaseException) -> KdcacheError | None:

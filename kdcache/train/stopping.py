@@ -14,13 +14,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from kdcache.signals import Stopped
 from kdcache.train.checkpoint import list_checkpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from kdcache.train.settings import TrainSettings
@@ -35,7 +36,7 @@ LOOK = 2.0
 """Seconds between two looks of a worker at the directory."""
 
 _BEAT = 0.2
-"""Seconds between two looks of the driver at its thread and at signals."""
+"""Seconds between two looks of the driver for signals."""
 
 
 def training_file(out: Path, launch: str) -> Path:
@@ -72,44 +73,39 @@ class Told:
         return False
 
 
-def run_until_told(
-    work: Callable[[], object], stopped: Callable[[], int | None], file: Path
-) -> None:
-    """Run ``work`` in a thread, where Ray sets no handlers of its own, until it has ended; or until
-    a signal comes while nobody trains, or while those who do never answer.
+@contextmanager
+def workers_told(
+    stopped: Callable[[], int | None], file: Path, give_up: Callable[[], None]
+) -> Iterator[None]:
+    """While the block waits for workers, tell them of a signal, from a thread.
 
     Args:
-        work: ends soon after ``file`` is gone.
         stopped: see ``kdcache.signals.stop_signals``.
-        file: see :func:`training_file`.
-
-    Raises:
-        Exception: whatever ``work`` raised.
+        file: see :func:`training_file`; workers end soon after it is gone.
+        give_up: ends the block, as soon as it can be ended; called again and again once a signal
+            came while nobody trains, or once those who do have not answered for ``PATIENCE``.
     """
-    failures: list[BaseException] = []
+    ended = threading.Event()
 
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            failures.append(error)
+    def watch() -> None:
+        end: float | None = None
+        while not ended.wait(_BEAT):
+            if stopped() is None:
+                continue
+            with contextlib.suppress(OSError):
+                if end is None:
+                    end = time.monotonic() + (PATIENCE if is_there(file) else 0.0)
+                file.unlink(missing_ok=True)  # again and again: workers may have been started anew
+            if end is not None and time.monotonic() > end:
+                give_up()
 
-    thread = threading.Thread(target=run, name="kdcache-train", daemon=True)
+    thread = threading.Thread(target=watch, name="kdcache-tell", daemon=True)
     thread.start()
-    end: float | None = None
-    while thread.is_alive():
-        thread.join(_BEAT)
-        if stopped() is None:
-            continue
-        with contextlib.suppress(OSError):
-            if end is None and not is_there(file):
-                return
-            end = end or time.monotonic() + PATIENCE
-            file.unlink(missing_ok=True)  # again and again: workers may have been started anew
-        if end is not None and time.monotonic() > end:
-            return
-    if failures:
-        raise failures[0]
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def stopped_early(settings: TrainSettings, number: int) -> Stopped:

@@ -118,8 +118,11 @@ def test_a_killed_driver(tones: Path, tmp_path: Path, undisturbed: list[dict[str
     check_same_curve(read_metrics(tmp_path / "run"), undisturbed)
 
 
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_driver_that_is_told_to_stop(
-    tones: Path, tmp_path: Path, undisturbed: list[dict[str, Any]]
+    tones: Path, tmp_path: Path, undisturbed: list[dict[str, Any]], number: signal.Signals
 ) -> None:
     """As Slurm and `ray job stop` do: no step that was done is lost."""
     settings = settings_of(tones, tmp_path / "run", checkpoint_every=1000)
@@ -133,12 +136,12 @@ def test_a_driver_that_is_told_to_stop(
     while len(read_metrics(tmp_path / "run")) < 12 and driver.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    driver.terminate()
+    driver.send_signal(number)
     out, said = driver.communicate(timeout=PATIENCE)
-    assert (driver.returncode, out) == (128 + signal.SIGTERM, ""), said
+    assert (driver.returncode, out) == (128 + number, ""), said
     done = len(read_metrics(tmp_path / "run"))
     assert f"Stopped after step {done} of {STEPS}, which" in said.splitlines()[-1]
-    assert "SIGTERM" not in said
+    assert number.name not in said
     assert list((tmp_path / "run").glob(".training-*")) == []
     assert done < STEPS
     report = run_training(settings.model_copy(update={"workers": 1}), here=True)
@@ -151,33 +154,35 @@ import os, signal, sys, threading, time
 from kdcache.cli.main import main
 
 def tell():
-    while not any(thread.name == "kdcache-train" for thread in threading.enumerate()):
+    while not any(thread.name == "kdcache-tell" for thread in threading.enumerate()):
         time.sleep(0.05)
-    time.sleep(5)
-    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(float(sys.argv[2]))
+    os.kill(os.getpid(), signal.Signals[sys.argv[3]])
 
 threading.Thread(target=tell, daemon=True).start()
 main(["train", sys.argv[1]])
 """
 
 
+@pytest.mark.parametrize(("seconds", "name"), [(5.0, "SIGTERM"), (5.0, "SIGINT"), (0.0, "SIGTERM")])
 def test_a_driver_that_is_told_to_stop_while_its_workers_wait_for_a_place(
-    tones: Path, tmp_path: Path
+    tones: Path, tmp_path: Path, seconds: float, name: str
 ) -> None:
+    """And while they are asked for: Ray comes back from there, and leaves in peace."""
     settings = settings_of(tones, tmp_path / "run", workers=1, cpus_per_worker=64.0)
     config = tmp_path / "train.yaml"
     with local_cluster(nodes=0, cpus=1) as cluster:
         values = settings.model_dump(mode="json") | {"ray_address": cluster.address}
         config.write_text(json.dumps(values))
         result = subprocess.run(
-            [sys.executable, "-c", TOLD, str(config)],
+            [sys.executable, "-c", TOLD, str(config), str(seconds), name],
             capture_output=True,
             text=True,
             timeout=PATIENCE,
             check=False,
             env=cluster.environment,
         )
-    assert result.returncode == 128 + signal.SIGTERM, result.stderr
+    assert result.returncode == 128 + signal.Signals[name], result.stderr
     assert "Stopped after step 0" in result.stderr.splitlines()[-1]
 
 

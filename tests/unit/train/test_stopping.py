@@ -13,7 +13,7 @@ import pytest
 from kdcache.signals import Stopped, stop_signals
 from kdcache.train import TrainSettings, run_training
 from kdcache.train.checkpoint import list_checkpoints
-from kdcache.train.stopping import LOOK, Told, run_until_told, training_file
+from kdcache.train.stopping import LOOK, Told, training_file, workers_told
 from tests.unit.train.test_loop import settings_of
 
 if TYPE_CHECKING:
@@ -83,44 +83,62 @@ class TestTold:
         assert not told()
 
 
-class TestRunUntilTold:
-    def test_what_goes_wrong_comes_out(self, tmp_path: Path) -> None:
-        def work() -> None:
-            raise ValueError(threading.current_thread().name)
+class Waiting:
+    """Stands for a wait for workers that ends when they do, or when they are given up."""
 
-        with pytest.raises(ValueError, match="kdcache-train"):
-            run_until_told(work, lambda: None, tmp_path / "file")
+    def __init__(self) -> None:
+        self.over, self.given_up = threading.Event(), 0
+
+    def give_up(self) -> None:
+        self.given_up += 1
+        if self.given_up == 2:  # the first time there was nobody yet
+            self.over.set()
+
+
+class TestWorkersTold:
+    def test_without_a_signal_nothing_happens(self, tmp_path: Path) -> None:
+        file, waiting = tmp_path / "file", Waiting()
+        file.touch()
+        with workers_told(lambda: None, file, waiting.give_up):
+            time.sleep(0.5)
+        assert file.exists()
+        assert not waiting.given_up
+
+    def test_no_thread_outlives_what_goes_wrong(self, tmp_path: Path) -> None:
+        seen: list[int] = []
+
+        def fail() -> None:
+            with workers_told(lambda: None, tmp_path / "file", lambda: None):
+                seen.append(threading.active_count())
+                raise ValueError("a worker's")
+
+        with pytest.raises(ValueError, match="a worker's"):
+            fail()
+        assert threading.active_count() == seen[0] - 1
 
     def test_a_signal_deletes_the_file_and_the_work_ends(self, tmp_path: Path) -> None:
-        file = tmp_path / "file"
+        file, waiting = tmp_path / "file", Waiting()
         file.touch()
-        ended = []
-
-        def work() -> None:
+        with stop_signals() as stopped, workers_told(stopped, file, waiting.give_up):
             os.kill(os.getpid(), signal.SIGTERM)
             while file.exists():
                 time.sleep(0.01)
             file.touch()  # workers that Ray started again: they are told as well
             while file.exists():
                 time.sleep(0.01)
-            ended.append(True)
-
-        with stop_signals() as stopped:
-            run_until_told(work, stopped, file)
-            assert stopped() == signal.SIGTERM
-        assert ended
+        assert not waiting.given_up
 
     def test_where_nobody_trains_nobody_is_waited_for(self, tmp_path: Path) -> None:
-        release = threading.Event()
-        run_until_told(release.wait, lambda: signal.SIGTERM, tmp_path / "file")
-        release.set()
+        waiting = Waiting()
+        with workers_told(lambda: signal.SIGTERM, tmp_path / "file", waiting.give_up):
+            assert waiting.over.wait(60.0)
 
     def test_workers_that_hang_are_not_waited_for_for_ever(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("kdcache.train.stopping.PATIENCE", 0.3)
-        (tmp_path / "file").touch()
-        release = threading.Event()
-        run_until_told(release.wait, lambda: signal.SIGTERM, tmp_path / "file")
-        assert not (tmp_path / "file").exists()
-        release.set()
+        file, waiting = tmp_path / "file", Waiting()
+        file.touch()
+        with workers_told(lambda: signal.SIGTERM, file, waiting.give_up):
+            assert waiting.over.wait(60.0)
+        assert not file.exists()
