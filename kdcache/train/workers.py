@@ -62,7 +62,7 @@ class Workers:
 
         controllers, settings = self._controllers, self._settings
 
-        class Trainer(TorchTrainer):
+        class Trainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
             def _register_sigint_handler(self, controller: ActorHandle[Any]) -> None:
                 """Ray's own handler of ^C would end workers in the middle of a step."""
                 controllers.append(controller)

@@ -164,7 +164,14 @@ main(["train", sys.argv[1]])
 """
 
 
-@pytest.mark.parametrize(("seconds", "name"), [(5.0, "SIGTERM"), (5.0, "SIGINT"), (0.0, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("seconds", "name"),
+    [
+        (5.0, "SIGTERM"),
+        pytest.param(5.0, "SIGINT", marks=pytest.mark.slow),
+        pytest.param(0.0, "SIGTERM", marks=pytest.mark.slow),
+    ],
+)
 def test_a_driver_that_is_told_to_stop_while_its_workers_wait_for_a_place(
     tones: Path, tmp_path: Path, seconds: float, name: str
 ) -> None:
