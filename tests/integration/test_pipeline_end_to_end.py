@@ -21,6 +21,8 @@ from kdcache.student import load_student
 if TYPE_CHECKING:
     from pathlib import Path
 
+NETWORK = {"hidden": 16, "layers": 1, "heads": 2, "joint": 16, "subsampling_channels": 4,
+           "ctc_head": True}  # fmt: skip
 TINY = [
     "params.teacher_steps=4",
     "params.small_steps=6",
@@ -33,14 +35,12 @@ TINY = [
     "stages.student.for_each.size.p60=null",
     "stages.student.for_each.size.small=null",
     "defaults.train.checkpoint_every=2",
+    *(f"params.{who}.{name}={n}" for who in ("large", "small") for name, n in NETWORK.items()),
 ]
-NETWORK = {"hidden": 16, "layers": 1, "heads": 2, "joint": 16, "subsampling_channels": 4,
-           "ctc_head": True}  # fmt: skip
 
 
 def command(out: Path, *words: str) -> list[str]:
-    sizes = [f"params.{size}.{k}={v}" for size in ("large", "small") for k, v in NETWORK.items()]
-    given = [word for setting in (*TINY, *sizes) for word in ("--set", setting)]
+    given = [word for setting in TINY for word in ("--set", setting)]
     run = [sys.executable, "-m", "kdcache", "pipeline", "run", "efficient_rnnt", "--small"]
     return [*run, "--out", str(out), *given, *words]
 
