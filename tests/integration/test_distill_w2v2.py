@@ -66,6 +66,21 @@ def test_no_control_of_two_stages_has_a_teacher_or_fewer_updates(tmp_path: Path)
             assert settings.loss.weights() == {"ctc": 1}
 
 
+def test_what_learns_from_both_has_the_updates_of_its_controls(tmp_path: Path) -> None:
+    jobs = {job.name: job for job in plan_of(tmp_path, small=False).jobs}
+    for seed in (0, 1, 2):
+        whole, streaming = jobs[f"whole/both/{seed}"], jobs[f"streaming_both/24/{seed}"]
+        control = jobs[f"whole/scratch/{seed}"], jobs[f"streaming_after_whole/24/{seed}"]
+        assert whole.name in jobs[f"cache_of_both/{seed}"].needs
+        assert {whole.name, f"cache_of_both/{seed}"} <= set(streaming.needs)
+        for found, expected in zip((whole, streaming), control, strict=True):
+            assert found.settings.optim == expected.settings.optim
+            assert found.settings.seed == expected.settings.seed == seed
+            weights = found.settings.loss.weights()
+            assert weights["ctc"] == 1
+            assert weights == jobs["whole/both/0"].settings.loss.weights()
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.parametrize("sets", [TINY, []], ids=["tiny", "small"])
@@ -82,12 +97,14 @@ def test_it_ends_with_its_table(tmp_path: Path, sets: list[str]) -> None:
         "teacher · whole",
         "scratch · whole",
         "distilled · whole",
+        "both · whole",
         "scratch · 24",
         "scratch_longer · 24",
         "scratch_two_stages · 24",
         "at_once · 24",
         "at_once_longer · 24",
         "two_stages · 24",
+        "both · 24",
     }
     streams, whole = arms["two_stages · 24"]["figures"], arms["distilled · whole"]["figures"]
     assert streams["latency_worst"] == pytest.approx(24 * 0.02 + 0.03, abs=0.011)
