@@ -79,6 +79,10 @@ def test_what_learns_from_both_has_the_updates_of_its_controls(tmp_path: Path) -
             weights = found.settings.loss.weights()
             assert weights["ctc"] == 1
             assert weights == jobs["whole/both/0"].settings.loss.weights()
+        then = jobs[f"streaming_after_both/24/{seed}"]
+        assert whole.name in then.needs
+        assert then.settings.optim == control[1].settings.optim
+        assert then.settings.loss == control[1].settings.loss
 
 
 @pytest.mark.slow
@@ -105,6 +109,7 @@ def test_it_ends_with_its_table(tmp_path: Path, sets: list[str]) -> None:
         "at_once_longer · 24",
         "two_stages · 24",
         "both · 24",
+        "both_then_transcripts · 24",
     }
     streams, whole = arms["two_stages · 24"]["figures"], arms["distilled · whole"]["figures"]
     assert streams["latency_worst"] == pytest.approx(24 * 0.02 + 0.03, abs=0.011)
