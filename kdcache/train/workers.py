@@ -64,7 +64,11 @@ class Workers:
 
         class Trainer(TorchTrainer):  # type: ignore[misc]  # Ray has no types
             def _register_sigint_handler(self, controller: ActorHandle[Any]) -> None:
-                """Ray's own handler of ^C would end workers in the middle of a step."""
+                """Ray's own handler of ^C would end workers in the middle of a step.
+
+                Not public, but nothing public tells the controller. A Ray that does not call it
+                leaves nothing to kill; then a second signal ends the command.
+                """
                 controllers.append(controller)
 
         return Trainer(
